@@ -1,0 +1,1 @@
+from attnprof.costs.registry import user_cost as cost

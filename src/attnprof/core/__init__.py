@@ -1,0 +1,1 @@
+"""The values that travel between capture, costs, analysis and reports. Standard library only."""

@@ -1,0 +1,61 @@
+"""Signature in, verdict out: priced, free or unpriced."""
+
+from __future__ import annotations
+
+from attnprof.core.cost import ZERO, Cost, Engine
+from attnprof.core.errors import AttnprofError
+from attnprof.core.signature import OpSignature
+from attnprof.core.work import PricedOp, Work
+from attnprof.costs import families, registry
+from attnprof.costs.traffic import default
+
+families.load()
+
+
+def price(op: OpSignature) -> PricedOp:
+    """The verdict on one op call. Never raises for an unknown op; a formula that fails is an error."""
+    if op.view:
+        return PricedOp(op, "free")
+    formula = registry.formula_of(op.op)
+    if formula is None:
+        if registry.free_reason(op.op) is not None:
+            return PricedOp(op, "free")
+        if op.declared is None:
+            return PricedOp(op, "unpriced", unknown_bytes=sum(default(op)))
+    work = _evaluate(op, formula) if formula else Work(matmul=op.declared.matmul_flops if op.declared else 0)
+    read, written = (registry.traffic_of(op.op) or default)(op)
+    useful = work.matmul if work.useful is None else work.useful
+    cost = Cost(work.matmul, work.vector, useful, read, written, _split(op, work.matmul, work.vector, work.dtype))
+    again = ZERO
+    if work.recompute_matmul or work.recompute_vector:
+        split = _split(op, work.recompute_matmul, work.recompute_vector, work.dtype)
+        again = Cost(work.recompute_matmul, work.recompute_vector, work.recompute_matmul, split=split)
+    return PricedOp(op, "priced", cost, again)
+
+
+def _evaluate(op: OpSignature, formula: registry.Formula) -> Work:
+    try:
+        work = formula(op)
+    except Exception as error:
+        raise AttnprofError(
+            f"the formula for {op.op} ({formula.__module__}.{formula.__qualname__}) failed on "
+            f"({', '.join(map(str, op.inputs))}): {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(work, Work):
+        raise AttnprofError(f"the formula for {op.op} returned {work!r}; it must return attnprof.Work(...).")
+    return work
+
+
+def _split(op: OpSignature, matmul: int, vector: int, dtype: str | None) -> tuple[tuple[Engine, str, int], ...]:
+    """FLOPs by engine and dtype: contractions in their operands' dtype, the rest in the result's."""
+    parts: list[tuple[Engine, str, int]] = []
+    if matmul:
+        parts.append(("matmul", dtype or next((t.dtype for t in op.inputs if t.is_floating), _first(op)), matmul))
+    if vector:
+        floating = next((t.dtype for t in (*op.outs, *op.inputs) if t.is_floating), None)
+        parts.append(("vector", dtype or floating or _first(op), vector))
+    return tuple(parts)
+
+
+def _first(op: OpSignature) -> str:
+    return next((t.dtype for t in (*op.inputs, *op.outs)), "unknown")

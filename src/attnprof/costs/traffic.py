@@ -1,0 +1,57 @@
+"""The default byte rule: every distinct input element read once, every output element written once.
+
+What an op writes to in place is read and written; the alias it returns is not a second output. Ops whose
+traffic is not a function of whole tensors (gathers, scatters, masks of outputs) state their own rule with
+``@traffic`` beside their formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attnprof.core.signature import OpSignature
+from attnprof.core.tensor import TensorMeta
+
+
+def stored_bytes(tensor: TensorMeta) -> int:
+    """Bytes of the distinct stored elements: of a sparse tensor its values and its indices."""
+    if tensor.nnz is None:
+        return tensor.bytes
+    index = 8  # int64, torch's index dtype
+    rows, _ = (*tensor.shape[-2:], 0, 0)[:2]
+    if tensor.layout == "sparse_coo":
+        return tensor.nnz * (tensor.width + index * len(tensor.shape))
+    if tensor.layout == "sparse_csc":
+        rows = tensor.shape[-1]
+    return tensor.nnz * (tensor.width + index) + (rows + 1) * index
+
+
+def distinct_bytes(tensors: Iterable[TensorMeta]) -> int:
+    """Bytes of several tensors, the same tensor counted once."""
+    total, seen = 0, set()
+    for tensor in tensors:
+        if tensor.ident >= 0 and tensor.ident in seen:
+            continue
+        seen.add(tensor.ident)
+        total += stored_bytes(tensor)
+    return total
+
+
+def default(op: OpSignature) -> tuple[int, int]:
+    """(bytes read, bytes written): all inputs read; all outputs, and what is mutated, written."""
+    inputs = {t.ident for t in op.inputs}
+    written = [t for t in op.outs if t.ident not in inputs]
+    for name in (*op.mutated, *op.overwritten):
+        written.extend(op.tensors(name))
+    reads = [t for name, _ in op.args if name not in op.overwritten for t in op.tensors(name)]
+    return distinct_bytes(reads), distinct_bytes(written)
+
+
+def write_only(op: OpSignature) -> tuple[int, int]:
+    """Nothing is read: fills, creations, random draws."""
+    return 0, default(op)[1]
+
+
+def reading(op: OpSignature, *names: str) -> tuple[int, int]:
+    """The default rule when only the named arguments are read."""
+    return distinct_bytes(t for name in names for t in op.tensors(name)), default(op)[1]
