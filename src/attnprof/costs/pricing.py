@@ -6,10 +6,10 @@ from attnprof.core.cost import ZERO, Cost, Engine
 from attnprof.core.errors import AttnprofError
 from attnprof.core.signature import OpSignature
 from attnprof.core.work import PricedOp, Work
-from attnprof.costs import families, registry
+from attnprof.costs import formulas, registry
 from attnprof.costs.traffic import default
 
-families.load()
+formulas.load()
 
 
 def price(op: OpSignature) -> PricedOp:
