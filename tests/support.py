@@ -19,7 +19,7 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        self.calls.append(self.signatures.id_of(func, args, kwargs, out))
+        self.calls.append(self.signatures.id_of(self.signatures.plan(func), args, kwargs, out))
         return out
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from attnprof.capture import execution
 from attnprof.core.signature import Argument, Declared, OpSignature
 from attnprof.core.tensor import TensorMeta
 
@@ -42,14 +43,18 @@ class Signatures:
 
     def __init__(self) -> None:
         self.known: list[OpSignature] = []
+        self.plans: dict[int, Plan] = {}  # by id of the op
         self._ids: dict[OpSignature, int] = {}
-        self._plans: dict[int, _Plan] = {}
 
-    def id_of(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any] | None, out: Any) -> int:
-        """The id of this call's signature."""
-        plan = self._plans.get(id(func))
+    def plan(self, func: Any) -> Plan:
+        """What is known of ``func`` before its arguments, worked out once."""
+        plan = self.plans.get(id(func))
         if plan is None:
-            plan = self._plans[id(func)] = _Plan(func)
+            plan = self.plans[id(func)] = Plan(func)
+        return plan
+
+    def id_of(self, plan: Plan, args: Sequence[Any], kwargs: dict[str, Any] | None, out: Any) -> int:
+        """The id of this call's signature."""
         if plan.shapeless:
             if plan.only is None:
                 plan.only = self._intern(OpSignature(plan.name, view=True))
@@ -121,8 +126,8 @@ def _extend(key: list[Any], tensors: list[Tensor], values: Iterable[Any]) -> Non
 _HASHED = {str, torch.dtype, torch.device, torch.layout, torch.memory_format, complex}
 
 
-class _Plan:
-    """What is known of an op before its arguments: how to key it and how to describe it."""
+class Plan:
+    """What is known of an op before its arguments: how to run, key and describe it."""
 
     def __init__(self, func: Any) -> None:
         self.func = func  # keeps the id from being reused
@@ -140,6 +145,10 @@ class _Plan:
             or torch.Tag.data_dependent_output in tags
         )
         self.contents = _CONTENTS.get(self.name.rpartition(".")[0], ())
+        self.query = execution.is_query(func)
+        self.opener = execution.opener(func)
+        self.redispatches = execution.redispatches(func)
+        self.special = self.query or self.opener is not None or self.redispatches
 
     def read(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[tuple[int, ...] | None, ...]:
         bound = dict(zip((a.name for a in self.arguments), args, strict=False)) | kwargs

@@ -1,0 +1,1 @@
+"""From priced ops to answers: the module tree with its conservation law, and the report."""

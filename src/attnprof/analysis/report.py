@@ -1,0 +1,197 @@
+"""The report: a priced trace with the questions people ask of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+from attnprof.analysis import tree
+from attnprof.analysis.tree import ModuleNode
+from attnprof.core.cost import ZERO, Cost
+from attnprof.core.errors import UnpricedError
+from attnprof.core.signature import OpSignature
+from attnprof.core.trace import Scalar, Trace
+from attnprof.core.work import PricedOp
+from attnprof.costs.pricing import price
+
+#: The phases of a report, in order. The creation of optimizer state is part of ``optimizer`` here.
+PHASES = ("forward", "backward", "recompute", "optimizer", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Unpriced:
+    """One op without a formula: how often it ran, on what, and the traffic the default rule gives it."""
+
+    op: str
+    calls: int
+    shapes: tuple[str, ...]
+    bytes: int
+
+
+class Report:
+    """What a run cost: totals, phases, modules, operators, and what nobody could price.
+
+    FLOPs count 2 per multiply-add and masks are not deducted; bytes are per-op traffic. Every number is an
+    exact integer. The tree's conservation law is checked when the report is made.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.priced: list[PricedOp] = [price(signature) for signature in trace.signatures]
+        self.root: ModuleNode = tree.build(trace, self.priced)
+        self.root.check(self._phases)
+
+    # Totals
+
+    @property
+    def total(self) -> Cost:
+        """Everything that ran."""
+        return Cost.sum(self._phases.values())
+
+    @cached_property
+    def _phases(self) -> dict[str, Cost]:
+        found: dict[str, Cost] = {}
+        calls: Counter[tuple[str, int]] = Counter()
+        for (signature, scope), count in self.trace.counts().items():
+            calls[self.trace.scopes[scope].phase, signature] += count
+        for (phase, signature), count in calls.items():
+            op = self.priced[signature]
+            found[phase] = found.get(phase, ZERO) + op.cost * count
+            if op.recompute:
+                found[tree.again(phase)] = found.get(tree.again(phase), ZERO) + op.recompute * count
+        return found
+
+    @property
+    def phases(self) -> dict[str, Cost]:
+        """Cost by phase; the phases add up to :attr:`total`."""
+        found = dict.fromkeys(PHASES, ZERO)
+        for phase, cost in self._phases.items():
+            found[_shown(phase)] += cost
+        return found
+
+    @property
+    def model_flops(self) -> int:
+        """Matmul FLOPs of forward and backward: what the model needs, whatever kernel ran."""
+        return self.phases["forward"].matmul_flops + self.phases["backward"].matmul_flops
+
+    @property
+    def hardware_flops(self) -> int:
+        """Matmul FLOPs of everything, recomputation included: what the hardware did."""
+        return self.total.matmul_flops
+
+    # Breakdowns
+
+    def by_module(self, phase: str | None = None, inclusive: bool = True) -> dict[str, Cost]:
+        """Cost by dotted module name, ``""`` being the root; with what is below (inclusive) or without."""
+        phases = _hidden(phase)
+        own = {node.fqn: Cost.sum(node.own(p) for p in phases) for node in self.root.walk()}
+        if not inclusive:
+            return own
+
+        def fill(node: ModuleNode) -> Cost:
+            cost = own[node.fqn] + Cost.sum(fill(child) for child in node.children)
+            own[node.fqn] = cost
+            return cost
+
+        fill(self.root)
+        return own
+
+    def by_operator(self, phase: str | None = None) -> dict[str, Cost]:
+        """Cost by op, overload included (``aten.mm.default``), dearest first."""
+        found: dict[str, Cost] = {}
+        for node in self.root.walk():
+            for (where, signature), calls in node.self_ops.items():
+                op = self.priced[signature]
+                for name, cost in ((_shown(where), op.cost), (_shown(tree.again(where)), op.recompute)):
+                    if phase in (None, name) and (cost or name == _shown(where)):
+                        key = op.signature.op
+                        found[key] = found.get(key, ZERO) + cost * calls
+        return dict(sorted(found.items(), key=lambda item: (-item[1].flops, -item[1].bytes, item[0])))
+
+    def operator_calls(self, phase: str | None = None) -> dict[str, int]:
+        """How often each op ran."""
+        found: Counter[str] = Counter()
+        for (signature, scope), calls in self.trace.counts().items():
+            if phase in (None, _shown(self.trace.scopes[scope].phase)):
+                found[self.trace.signatures[signature].op] += calls
+        return dict(found)
+
+    # Honesty
+
+    @cached_property
+    def _calls(self) -> Counter[int]:
+        return Counter(self.trace.event_signatures)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Op calls by verdict: priced, free, unpriced."""
+        found = {"priced": 0, "free": 0, "unpriced": 0}
+        for signature, calls in self._calls.items():
+            found[self.priced[signature].status] += calls
+        return found
+
+    @property
+    def coverage(self) -> float:
+        """The share of op calls that is priced or free, 0 to 1 (1 for a run without ops)."""
+        counts = self.counts
+        total = sum(counts.values())
+        return 1 - counts["unpriced"] / total if total else 1.0
+
+    @property
+    def traffic_coverage(self) -> float:
+        """The share of traffic that is priced, unpriced ops taken at the default byte rule, 0 to 1."""
+        unknown = sum(self.priced[i].unknown_bytes * n for i, n in self._calls.items())
+        known = self.total.bytes
+        return known / (known + unknown) if known + unknown else 1.0
+
+    @property
+    def unpriced(self) -> dict[str, int]:
+        """Ops without a formula, with their call counts."""
+        return {op.op: op.calls for op in self.unpriced_ops}
+
+    @cached_property
+    def unpriced_ops(self) -> list[Unpriced]:
+        """Ops without a formula, with shapes and traffic, heaviest first."""
+        found: dict[str, list[tuple[OpSignature, int, int]]] = {}
+        for i, calls in self._calls.items():
+            op = self.priced[i]
+            if op.status == "unpriced":
+                found.setdefault(op.signature.op, []).append((op.signature, calls, op.unknown_bytes * calls))
+        ops = [
+            Unpriced(
+                name,
+                sum(calls for _, calls, _ in rows),
+                tuple(f"({', '.join(map(str, s.inputs))})" for s, _, _ in rows),
+                sum(traffic for _, _, traffic in rows),
+            )
+            for name, rows in found.items()
+        ]
+        return sorted(ops, key=lambda op: (-op.bytes, op.op))
+
+    def require_priced(self) -> None:
+        """Raise :class:`UnpricedError` when any op has no formula."""
+        if self.unpriced_ops:
+            names = ", ".join(f"{op.op} ({op.calls} calls)" for op in self.unpriced_ops)
+            raise UnpricedError(
+                f"{len(self.unpriced_ops)} ops have no formula: {names}. Price them with "
+                f"attnprof.cost({self.unpriced_ops[0].op.rpartition('.')[0].replace('.', '::', 1)!r})."
+            )
+
+    @property
+    def meta(self) -> dict[str, Scalar]:
+        """How the run was made: torch version, model class, inputs, dtypes, fake or real."""
+        return self.trace.meta
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know to read the numbers right."""
+        return self.trace.notes
+
+
+def _shown(phase: str) -> str:
+    return "optimizer" if phase == "optimizer_init" else phase
+
+
+def _hidden(phase: str | None) -> tuple[str | None, ...]:
+    return ("optimizer", "optimizer_init") if phase == "optimizer" else (phase,)

@@ -1,0 +1,255 @@
+"""Where an op belongs, module and phase: everything that leans on how autograd numbers its nodes.
+
+Torch numbers autograd nodes per thread, in order of creation. A node exists before its op reaches the
+dispatch mode, so the nodes made between two module boundaries belong to the module that was running.
+That gives an interval map, number -> module, written at module boundaries only; in the backward, the
+node being run names its number, and the map its module.
+
+The rules of the backward, in order:
+
+1. a module frame pushed within this graph task is a module being run again: recompute, that module;
+2. grad mode on, and the innermost saved-tensor hooks are those of a checkpoint being recomputed:
+   recompute, the module that called the checkpoint;
+3. grad mode on although this graph task runs its own nodes with it off (no ``create_graph``): a
+   checkpoint made by hand, recompute, the module of the node;
+4. otherwise: backward, the module of the node. A gradient accumulation belongs to its parameter's module.
+"""
+
+from __future__ import annotations
+
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from attnprof.core.trace import OPTIMIZER, OUTSIDE, Scope
+
+_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
+_node: Callable[[], Any] = torch._C._current_autograd_node  # type: ignore[attr-defined]
+_task: Callable[[], int] = torch._C._current_graph_task_id
+_hooks: Callable[[bool], Any] = torch._C._autograd._top_saved_tensors_default_hooks  # type: ignore[attr-defined]
+_grad_enabled = torch.is_grad_enabled
+
+_UNNUMBERED = 2**64 - 1  # AccumulateGrad has no number of its own
+NO_TASK = -1
+
+
+class Scopes:
+    """Scopes as small ints, shared by every thread of a capture."""
+
+    def __init__(self) -> None:
+        self.known: list[Scope] = []
+        self._ids: dict[tuple[int, str], int] = {}
+
+    def id_of(self, module: int, phase: str) -> int:
+        key = (module, phase)
+        found = self._ids.get(key)
+        if found is None:
+            found = self._ids[key] = len(self.known)
+            self.known.append(Scope(module, phase))
+        return found
+
+
+#: The module that called each live checkpoint, by the checkpoint's own frame.
+_checkpoints: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+class Attribution:
+    """The state of one thread: the modules running, the numbers they own, the phase."""
+
+    def __init__(
+        self, scopes: Scopes, events: list[int], owner_of: Callable[[torch.Tensor], int], trusted: bool
+    ) -> None:
+        self._scopes = scopes
+        self._id_of = scopes.id_of
+        self._events = events  # the scope of every event so far
+        self._owner_of = owner_of
+        self._trusted = trusted
+        self.stack: list[int] = []
+        self._tasks: list[int] = []  # the graph task each frame was pushed in
+        self._numbers = [0]  # from this number on ...
+        self._owners = [OUTSIDE]  # ... nodes belong to this module
+        self.last = _number()  # the next number after the latest op: nodes below it have an owner
+        self._optimizer: tuple[str, int] | None = None  # phase, and the graph task it was entered in
+        #: The scope of an op outside any backward, or None when each op must be looked at.
+        self.scope: int | None = None
+        self._task_grad: tuple[int, bool] = (NO_TASK, False)  # the task, and the grad mode of its nodes
+        self._undecided: list[int] = []  # events booked by rule 3 before the task's grad mode was known
+
+    # Module boundaries
+
+    def enter(self, module: int) -> None:
+        """A module's forward begins."""
+        number = _number()
+        self._mark(number, module)
+        hooks = _hooks(False)
+        if hooks is not None:
+            self._remember_checkpoint(hooks[0])
+        self.stack.append(module)
+        self._tasks.append(_task())
+        self.scope = self._id_of(module, "forward")
+
+    def leave(self, module: int) -> None:
+        """A module's forward ended, also by an exception; frames lost to a KeyboardInterrupt go too."""
+        stack = self.stack
+        if module not in stack:
+            return
+        while stack.pop() != module:
+            self._tasks.pop()
+        self._tasks.pop()
+        below = stack[-1] if stack else OUTSIDE
+        self._mark(_number(), below)
+        self._settle(below)
+
+    def reset(self) -> None:
+        """Nothing is running: drop frames that an interrupt left behind."""
+        self.stack.clear()
+        self._tasks.clear()
+        self._optimizer = None
+        self._mark(_number(), OUTSIDE)
+        self._settle(OUTSIDE)
+
+    def _settle(self, module: int) -> None:
+        if module != OUTSIDE:
+            self.scope = self._id_of(module, "forward")
+        elif self._optimizer is not None:
+            self.scope = self._id_of(OPTIMIZER, self._optimizer[0])
+        else:
+            self.scope = None
+
+    def _mark(self, number: int, module: int) -> None:
+        """From ``number`` on, nodes belong to ``module``."""
+        if self._numbers[-1] == number:
+            self._owners[-1] = module
+        else:
+            self._numbers.append(number)
+            self._owners.append(module)
+        self.last = number
+
+    # Optimizer steps
+
+    def begin_step(self, phase: str) -> None:
+        """``Optimizer.step`` begins; modules and backwards that it runs (a closure) keep their own phase."""
+        self._optimizer = (phase, _task())
+        if not self.stack:
+            self._settle(OUTSIDE)
+
+    def end_step(self) -> None:
+        self._optimizer = None
+        if not self.stack:
+            self._settle(OUTSIDE)
+
+    @property
+    def stepping(self) -> bool:
+        return self._optimizer is not None
+
+    # Ops
+
+    def forward(self) -> int:
+        """The scope of an op outside any backward, where ``scope`` does not say.
+
+        In no module and no optimizer step: forward if it made an autograd node (a loss), other if not.
+        """
+        number, last = _number(), self.last
+        module = self.stack[-1] if self.stack else OUTSIDE
+        if self._owners[-1] != module:
+            self._mark(last, module)  # a backward made nodes meanwhile
+        self.last = number
+        self._settle(module)
+        if self.scope is not None:
+            return self.scope
+        return self._id_of(OUTSIDE, "forward" if number > last else "other")
+
+    def backward(self, node: Any) -> int:
+        """The scope of an op that ``node``'s backward runs."""
+        task = _task()
+        if self._tasks and self._tasks[-1] == task:
+            return self._id_of(self.stack[-1], "recompute")
+        if self._optimizer is not None and self._optimizer[1] == task:
+            return self._id_of(OPTIMIZER, self._optimizer[0])
+        owner = self._owner(node)
+        if not _grad_enabled():
+            if self._task_grad[0] != task and not _is_python(node):
+                self._task_grad = (task, False)
+                self._undecided.clear()
+            return self._id_of(owner, "backward")
+        return self._with_grad(node, task, owner)
+
+    def _with_grad(self, node: Any, task: int, owner: int) -> int:
+        hooks = _hooks(False)
+        frame = None if hooks is None else _recomputed_frame(hooks[0])
+        phase = "backward"
+        if frame is not None:
+            owner = _checkpoints.get(frame, owner)
+            phase = "recompute"
+        elif self._task_grad[0] == task:
+            phase = "backward" if self._task_grad[1] else "recompute"
+        elif not _is_python(node):  # this task runs its C++ nodes with grad on: create_graph
+            self._task_grad = (task, True)
+            self._were_backward()
+        else:
+            self._undecided.append(len(self._events))
+            phase = "recompute"
+        number = _number()
+        if number > self.last:  # nodes made here are this module's
+            self._mark(self.last, owner)
+            self.last = number
+        self.scope = None  # whoever runs next must see that numbers have moved
+        return self._id_of(owner, phase)
+
+    def _were_backward(self) -> None:
+        """Events taken for recompute before their task turned out to build a graph."""
+        for event in self._undecided:
+            module = self._scopes.known[self._events[event]].module
+            self._events[event] = self._id_of(module, "backward")
+        self._undecided.clear()
+
+    def _owner(self, node: Any) -> int:
+        if not self._trusted:
+            return OUTSIDE
+        number = node._sequence_nr()
+        if number == _UNNUMBERED:
+            variable = getattr(node, "variable", None)
+            return OUTSIDE if variable is None else self._owner_of(variable)
+        return self._owners[bisect_right(self._numbers, number) - 1]
+
+    def _remember_checkpoint(self, pack: Any) -> None:
+        if getattr(pack, "__qualname__", "").startswith("_checkpoint_hook"):
+            frame = _closure(pack, "frame")
+            if frame is not None and frame not in _checkpoints:
+                _checkpoints[frame] = self.stack[-1] if self.stack else OUTSIDE
+
+
+def _is_python(node: Any) -> bool:
+    """Whether a node is a user's ``autograd.Function``, whose backward may switch grad mode itself."""
+    return isinstance(node, torch.autograd.function.BackwardCFunction)
+
+
+def _recomputed_frame(pack: Any) -> Any:
+    """The checkpoint being recomputed, when these are the saved-tensor hooks of a recomputation."""
+    pack = getattr(pack, "_torchdynamo_orig_callable", pack)
+    if not getattr(pack, "__qualname__", "").startswith("_recomputation_hook"):
+        return None
+    reference = _closure(pack, "target_frame_ref")
+    return reference() if reference is not None else None
+
+
+def _closure(function: Any, name: str) -> Any:
+    function = getattr(function, "_torchdynamo_orig_callable", function)
+    code = getattr(function, "__code__", None)
+    if code is None or name not in code.co_freevars:
+        return None
+    return function.__closure__[code.co_freevars.index(name)].cell_contents
+
+
+def numbers_work() -> bool:
+    """Whether torch still numbers nodes as this file assumes: tried on a graph of two nodes."""
+    x = torch.zeros((), requires_grad=True)
+    with torch.enable_grad(), torch.inference_mode(False):
+        first = _number()
+        y = x.cos()
+        second = _number()
+        z = y.sin()
+    return (y.grad_fn._sequence_nr(), z.grad_fn._sequence_nr()) == (first, second) == (second - 1, first + 1)  # type: ignore[union-attr]

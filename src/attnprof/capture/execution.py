@@ -1,0 +1,121 @@
+"""How each op is run from inside the handler so that its result is what it would have been without us.
+
+Most ops are simply called. The exceptions:
+
+- metadata queries of fake tensors are not ops and are not recorded;
+- composites reach a dispatch mode whole under ``inference_mode``: their own C++ definition is run under
+  the mode, so that the same ops are seen as under ``no_grad``;
+- inside a handler autocast is switched off, so an op that dispatches again inside (a composite, a native
+  fast path) would leave autocast: it is switched on again when it was on outside;
+- higher-order ops are opened so that what they run is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._C import DispatchKey
+from torch._ops import HigherOrderOperator, OpOverload
+
+if TYPE_CHECKING:
+    from attnprof.capture.recorder import ThreadRecorder
+
+#: Runs an op under a recorder's handler and returns its output; ``OPENED`` results are not recorded again.
+Runner = Callable[["ThreadRecorder", Any, tuple[Any, ...], dict[str, Any]], Any]
+
+_AUTOCAST = ((DispatchKey.AutocastCPU, "cpu"), (DispatchKey.AutocastCUDA, "cuda"))
+_has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+
+
+def is_query(func: Any) -> bool:
+    """A question about a tensor's metadata, which torch routes through dispatch for fake tensors."""
+    return isinstance(func, OpOverload) and func.namespace == "prim"
+
+
+def opener(func: Any) -> Runner | None:
+    """How to run ``func`` so that the ops inside reach the mode; None when there is nothing to open."""
+    if isinstance(func, HigherOrderOperator):
+        return _HIGHER_ORDER.get(func.name(), _open_higher_order)
+    return _open_composite if is_composite(func) else None
+
+
+def is_composite(func: OpOverload) -> bool:
+    """Defined by other ops only: an implicit composite without a kernel of its own for dense tensors."""
+    name = func.name()
+    return _has_kernel(name, "CompositeImplicitAutograd") and not any(_has_kernel(name, k) for k in ("CPU", "CUDA"))
+
+
+def has_kernel_for(func: OpOverload, args: tuple[Any, ...]) -> bool:
+    """Whether a composite has a kernel of its own for one of these tensors: a sparse, nested or mkldnn one."""
+    for arg in args:
+        if isinstance(arg, torch.Tensor) and (arg.is_nested or arg.layout is not torch.strided):
+            keys = torch._C._dispatch_keys(arg)
+            return any(keys.has(key) and _has_kernel(func.name(), key.name) for key in _SPECIAL_LAYOUTS)
+    return False
+
+
+_SPECIAL_LAYOUTS = tuple(
+    getattr(DispatchKey, kind + device)
+    for kind in ("Sparse", "SparseCsr", "NestedTensor", "Mkldnn", "Quantized")
+    for device in ("CPU", "CUDA")
+    if hasattr(DispatchKey, kind + device)
+)
+
+
+def redispatches(func: Any) -> bool:
+    """Whether the op, once through autocast, calls ops inside that autocast would change again."""
+    if not isinstance(func, OpOverload):
+        return True
+    name = func.name()
+    if any(_has_kernel(name, key) for key in ("AutocastCPU", "AutocastCUDA")):
+        return False  # autocast has seen it and is off below it
+    return is_composite(func) or name in _FAST_PATHS
+
+
+_FAST_PATHS = {
+    "aten::_transformer_encoder_layer_fwd",
+    "aten::_native_multi_head_attention",
+    "aten::_trilinear",
+    "aten::_transform_bias_rescale_qkv",
+}
+
+
+def autocast_outside() -> tuple[DispatchKey, ...]:
+    """The autocast keys that were on where the op was called."""
+    with torch._C._RestorePythonTLSSnapshot():  # type: ignore[attr-defined]
+        return tuple(key for key, device in _AUTOCAST if torch.is_autocast_enabled(device))
+
+
+@contextmanager
+def autocast_as(keys: tuple[DispatchKey, ...]) -> Iterator[None]:
+    """Autocast inside the handler as it was outside."""
+    with ExitStack() as stack:
+        for key in keys:
+            guard: AbstractContextManager[Any] = torch._C._SetExcludeDispatchKeyGuard(key, False)  # type: ignore[assignment]
+            stack.enter_context(guard)
+        yield
+
+
+def _open_composite(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    with recorder.reopened():
+        return func._op_dk(DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
+
+
+def _open_higher_order(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    kernel = func.py_kernels.get(DispatchKey.CompositeExplicitAutograd)
+    if kernel is None:
+        return func(*args, **kwargs)
+    with recorder.reopened():
+        return kernel(*args, **kwargs)
+
+
+def _open_cond(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    predicate, if_true, if_false, operands = args
+    with recorder.reopened():
+        return (if_true if predicate else if_false)(*operands)
+
+
+_HIGHER_ORDER: dict[str, Runner] = {"cond": _open_cond}

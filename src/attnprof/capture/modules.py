@@ -1,0 +1,157 @@
+"""Which module is which: names, parents, parameters, without keeping any module alive."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from attnprof.core.trace import OPTIMIZER, OUTSIDE, ROOT, ModuleRecord, ParameterRecord
+
+#: Attributes under which wrappers hold the module they wrap; they vanish from names.
+_WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_PARALLEL = ("DistributedDataParallel", "DataParallel")
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The module a user wrote, under ``torch.compile``, DDP, FSDP and checkpoint wrappers."""
+    while (inner := _inner(module)) is not None:
+        module = inner
+    return module
+
+
+def _inner(module: nn.Module) -> nn.Module | None:
+    children = module._modules
+    for name in _WRAPPED:
+        if children.get(name) is not None:
+            return children[name]
+    return children.get("module") if type(module).__name__ in _PARALLEL else None
+
+
+class Modules:
+    """The records of every module seen, found by identity.
+
+    A module that is not part of the profiled model gets a name when it first runs: its class in brackets
+    below the module that ran it. A short-lived one (built anew in each forward) takes over the record of
+    its dead predecessor.
+    """
+
+    def __init__(self, model: nn.Module | None) -> None:
+        self.records = [
+            ModuleRecord("", "", None),
+            ModuleRecord("(outside)", "", ROOT),
+            ModuleRecord("(optimizer)", "", ROOT),
+        ]
+        self._index: dict[int, int] = {}
+        self._alive: dict[int, weakref.ref[nn.Module]] = {}
+        self._owner: dict[int, int] = {}  # id of a parameter -> module index
+        self._parameter_ids: dict[int, int] = {}
+        self._foreign: dict[tuple[int, str], list[int]] = {}
+        self.wrappers: set[int] = set()
+        if model is not None:
+            inner = unwrap(model)
+            self.records[ROOT].class_name = type(inner).__name__
+            self._add(model, "", None, ROOT)
+
+    def index_of(self, module: nn.Module, parent: int) -> int:
+        """The record of ``module``, made when it is new; ``parent`` is the module that runs it."""
+        index = self._index.get(id(module))
+        return self._adopt(module, parent) if index is None else index
+
+    def is_record(self, module: object, index: int) -> bool:
+        """Whether ``module`` is the one that record ``index`` describes."""
+        return self._index.get(id(module)) == index
+
+    def owner_of(self, parameter: Tensor) -> int:
+        """The module that owns a parameter; OUTSIDE for a tensor that is nobody's."""
+        return self._owner.get(id(parameter), OUTSIDE)
+
+    def refresh(self) -> None:
+        """Read parameters once more: lazy ones have a shape only after the first forward."""
+        for index, reference in self._alive.items():
+            module = reference()
+            if module is not None:
+                self._describe(module, index)
+
+    def _adopt(self, module: nn.Module, parent: int) -> int:
+        parent = ROOT if parent in (OUTSIDE, OPTIMIZER) else parent
+        label = f"({type(unwrap(module)).__name__})"
+        siblings = self._foreign.setdefault((parent, label), [])
+        for index in siblings:
+            reference = self._alive.get(index)
+            if (reference is None or reference() is None) and not self._has_children(index):
+                self._remember(module, index)
+                return index
+        name = label if not siblings else f"{label[:-1]} {len(siblings) + 1})"
+        prefix = self.records[parent].fqn
+        index = self._add(module, f"{prefix}.{name}" if prefix else name, parent, None)
+        siblings.append(index)
+        return index
+
+    def _has_children(self, index: int) -> bool:
+        return any(record.parent == index for record in self.records)
+
+    def _add(self, module: nn.Module, fqn: str, parent: int | None, index: int | None) -> int:
+        known = self._index.get(id(module))
+        if known is not None:
+            if self.records[known].fqn != fqn:
+                self.records[known].aliases += (fqn,)
+            return known
+        if index is None:
+            index = len(self.records)
+            self.records.append(ModuleRecord(fqn, type(unwrap(module)).__name__, parent))
+        self._remember(module, index)
+        inner = _inner(module)
+        if inner is not None:
+            self.wrappers.add(id(module))
+            self._add_wrapped(inner, fqn, parent, index)
+            return index
+        self._describe(module, index)
+        for name, child in module._modules.items():
+            if child is not None:
+                self._add(child, f"{fqn}.{name}" if fqn else name, index, None)
+        return index
+
+    def _add_wrapped(self, inner: nn.Module, fqn: str, parent: int | None, index: int) -> None:
+        known = self._index.get(id(inner))
+        if known is None:
+            self._add(inner, fqn, parent, index)
+
+    def _remember(self, module: nn.Module, index: int) -> None:
+        key = id(module)
+
+        def died(_: Any, key: int = key, table: dict[int, int] = self._index) -> None:
+            table.pop(key, None)
+
+        self._index[key] = index
+        self._alive[index] = weakref.ref(module, died)
+
+    def _describe(self, module: nn.Module, index: int) -> None:
+        record = self.records[index]
+        record.parameters = tuple(self._parameters(module, index))
+        record.training = module.training
+        record.hyperparameters = {
+            name: value
+            for name, value in vars(module).items()
+            if not name.startswith("_") and name != "training" and _is_scalar(value)
+        }
+
+    def _parameters(self, module: nn.Module, index: int) -> Iterator[ParameterRecord]:
+        for name, parameter in module._parameters.items():
+            if parameter is None or not hasattr(parameter, "shape") or nn.parameter.is_lazy(parameter):
+                continue
+            self._owner.setdefault(id(parameter), index)
+            ident = self._parameter_ids.setdefault(id(parameter), len(self._parameter_ids))
+            dtype = str(parameter.dtype).removeprefix("torch.")
+            shape = tuple(int(n) for n in parameter.shape)
+            yield ParameterRecord(name, shape, dtype, parameter.requires_grad, ident)
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return len(value) <= 8 and all(map(_is_scalar, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+

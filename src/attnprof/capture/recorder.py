@@ -1,0 +1,298 @@
+"""The capture of one run: a dispatch mode per thread for the ops, global module hooks for the scope."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode_stack,
+    is_traceable_wrapper_subclass_type,
+)
+
+from attnprof.capture import execution
+from attnprof.capture.attribution import Attribution, Scopes, numbers_work
+from attnprof.capture.modules import Modules
+from attnprof.capture.calls import Calls
+from attnprof.capture.signatures import Plan, Signatures
+from attnprof.core.trace import OPTIMIZER, ROOT, Trace
+
+_current_node = torch._C._current_autograd_node  # type: ignore[attr-defined]
+_next_number = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
+_FAKE = (FakeTensor,)
+
+
+class ThreadRecorder(TorchDispatchMode):
+    """The dispatch mode of one thread: runs each op, then notes its signature and scope."""
+
+    supports_higher_order_operators = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing here is compiled: capture runs under the force_eager stance
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self.events: list[int] = []
+        self.scopes: list[int] = []
+        self.attribution = Attribution(
+            recorder.scopes, self.scopes, recorder.modules.owner_of, recorder.numbers_trusted
+        )
+        self._signatures = recorder.signatures
+        self._plans = recorder.signatures.plans
+        self.visiting = False  # pushed by a hook on a thread that is not the profiler's
+        self._autocast: tuple[Any, ...] | None = None  # inside an opened op: the autocast it runs under
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        plan = self._plans.get(id(func))
+        if plan is None:
+            plan = self._signatures.plan(func)
+        if (types and types != _FAKE) or plan.special:
+            return self._special(plan, func, types, args, kwargs or {})
+        out = func(*args, **kwargs) if kwargs else func(*args)
+        node = _current_node()
+        attribution = self.attribution
+        if node is not None:
+            scope = attribution.backward(node)
+        else:
+            scope = attribution.scope
+            if scope is None:
+                scope = attribution.forward()
+            else:
+                attribution.last = _next_number()
+        self.events.append(self._signatures.id_of(plan, args, kwargs, out))
+        self.scopes.append(scope)
+        return out
+
+    def _special(self, plan: Plan, func: Any, types: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Subclasses are sent on to open themselves; composites and higher-order ops are opened here."""
+        if any(is_traceable_wrapper_subclass_type(t) for t in types):
+            self.recorder.wrapper_types.update(t.__name__ for t in types)
+            return NotImplemented
+        if plan.query or self._is_propagation(types):
+            return func(*args, **kwargs)
+        keys = self._autocast_for(plan)
+        with execution.autocast_as(keys) if keys else ExitStack():
+            if plan.opener is not None and not execution.has_kernel_for(func, args):
+                before, self._autocast = self._autocast, keys
+                try:
+                    return plan.opener(self, func, args, kwargs)
+                finally:
+                    self._autocast = before
+            out = func(*args, **kwargs)
+        self.note(plan, args, kwargs, out)
+        return out
+
+    def note(self, plan: Plan, args: Any, kwargs: Any, out: Any) -> None:
+        """Record one op call."""
+        node, attribution = _current_node(), self.attribution
+        scope = attribution.backward(node) if node is not None else attribution.forward()
+        self.events.append(self._signatures.id_of(plan, args, kwargs, out))
+        self.scopes.append(scope)
+
+    def _autocast_for(self, plan: Plan) -> tuple[Any, ...]:
+        if not plan.redispatches:
+            return ()
+        return execution.autocast_outside() if self._autocast is None else self._autocast
+
+    def _is_propagation(self, types: Any) -> bool:
+        """Fake tensors in a run of DTensors are its shape propagation, not work of this rank."""
+        return FakeTensor in types and "DTensor" in self.recorder.wrapper_types
+
+    @contextmanager
+    def reopened(self) -> Iterator[None]:
+        """From inside the handler, let inner ops come back to it."""
+        with self:
+            yield
+
+
+class Recorder:
+    """Everything one capture installs, and removes again, and the trace it makes.
+
+    Entering pushes a dispatch mode on this thread, registers global module and optimizer hooks (hooks on
+    the modules themselves would switch off native fast paths) and puts ``torch.compile`` into eager
+    stance. A thread that runs modules meanwhile gets a mode of its own for the time of the call.
+    """
+
+    def __init__(self, model: nn.Module | None = None) -> None:
+        self.signatures = Signatures()
+        self.scopes = Scopes()
+        self.modules = Modules(model)
+        self.numbers_trusted = numbers_work()
+        self.wrapper_types: set[str] = set()
+        self.steps: list[int] = []
+        self._modes: list[ThreadRecorder] = []
+        self._local = threading.local()
+        self._installed = ExitStack()
+        self._stance: Any = None
+        self._step_start: tuple[Optimizer, int] | None = None
+        self._calls = Calls(self.modules)
+
+    # Entering and leaving
+
+    def __enter__(self) -> Recorder:
+        with ExitStack() as stack:
+            self._use_eager_stance()
+            stack.callback(self._restore_stance)
+            for handle in (
+                register_module_forward_pre_hook(self._before_forward),
+                register_module_forward_hook(self._after_forward, with_kwargs=True, always_call=True),
+                register_optimizer_step_pre_hook(self._before_step),
+                register_optimizer_step_post_hook(self._after_step),
+            ):
+                stack.callback(handle.remove)
+            mode = self._mode_of_thread()
+            mode.attribution.reset()
+            stack.enter_context(mode)
+            self._installed = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._installed.close()
+        self.modules.refresh()
+
+    def _mode_of_thread(self) -> ThreadRecorder:
+        mode: ThreadRecorder | None = getattr(self._local, "mode", None)
+        if mode is None:
+            mode = self._local.mode = ThreadRecorder(self)
+            self._modes.append(mode)
+        return mode
+
+    def _use_eager_stance(self) -> None:
+        """Compiled code runs its eager program; left to itself, dynamo would remember us and stay eager."""
+        if self._stance is None and "torch._dynamo" in sys.modules:
+            self._stance = torch.compiler.set_stance("force_eager")
+
+    def _restore_stance(self) -> None:
+        if self._stance is not None:
+            self._stance.__exit__(None, None, None)
+            self._stance = None
+
+    def step(self) -> None:
+        """The end of one training step."""
+        mode = self._mode_of_thread()
+        mode.attribution.reset()
+        self.steps.append(len(mode.events))
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Ops in here are the profiler's own: they leave no event."""
+        mode = self._mode_of_thread()
+        count = len(mode.events)
+        try:
+            yield
+        finally:
+            del mode.events[count:], mode.scopes[count:]
+
+    # Hooks
+
+    def _before_forward(self, module: nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        if self._stance is None:
+            self._use_eager_stance()
+        mode = getattr(self._local, "mode", None) or self._mode_in_new_thread()
+        attribution = mode.attribution
+        stack = attribution.stack
+        index = self.modules.index_of(module, stack[-1] if stack else ROOT)
+        if stack:
+            if self.modules.records[index].parent in (None, ROOT) and not _is_running(stack, self.modules):
+                attribution.reset()  # an interrupt took the frames away without a hook
+        elif attribution.stepping and not self._is_stepping():
+            attribution.end_step()  # the optimizer raised: its hook did not run
+        attribution.enter(index)
+
+    def _after_forward(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        mode = getattr(self._local, "mode", None) or self._mode_in_new_thread()
+        index = self.modules.index_of(module, ROOT)
+        self._calls.note(index, module, args, kwargs, output)
+        mode.attribution.leave(index)
+        if mode.visiting and not mode.attribution.stack:
+            mode.visiting = False
+            mode.__exit__(None, None, None)
+
+    def _mode_in_new_thread(self) -> ThreadRecorder:
+        """Autograd's own threads inherit the mode of the thread that called backward; others get one."""
+        for mode in _get_current_dispatch_mode_stack():
+            if isinstance(mode, ThreadRecorder) and mode.recorder is self:
+                return mode
+        mode = self._mode_of_thread()
+        if not mode.visiting:
+            mode.visiting = True
+            mode.__enter__()
+        return mode
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        mode = self._mode_of_thread()
+        init = not _has_state(optimizer)
+        self._step_start = (optimizer, len(mode.events))
+        mode.attribution.begin_step("optimizer_init" if init else "optimizer")
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        mode = self._mode_of_thread()
+        mode.attribution.end_step()
+        if self._step_start is not None and not _has_state(optimizer):  # it keeps no state: nothing was created
+            for event in range(self._step_start[1], len(mode.scopes)):
+                if mode.scopes[event] == self.scopes.id_of(OPTIMIZER, "optimizer_init"):
+                    mode.scopes[event] = self.scopes.id_of(OPTIMIZER, "optimizer")
+        self._step_start = None
+
+    def _is_stepping(self) -> bool:
+        """Whether the optimizer that began a step is still running on this thread."""
+        optimizer = None if self._step_start is None else self._step_start[0]
+        return any(local is optimizer for local in _running("step", "wrapper"))
+
+    # The trace
+
+    def trace(self) -> Trace:
+        """What was seen so far."""
+        self._calls.write()
+        notes = []
+        if not self.numbers_trusted:
+            notes.append(
+                "This torch numbers autograd nodes in a way attnprof does not know: every backward op is "
+                "booked to (outside); totals are right."
+            )
+        return Trace(
+            signatures=list(self.signatures.known),
+            scopes=list(self.scopes.known),
+            event_signatures=[event for mode in self._modes for event in mode.events],
+            event_scopes=[scope for mode in self._modes for scope in mode.scopes],
+            modules=self.modules.records,
+            steps=list(self.steps),
+            notes=notes,
+        )
+
+
+def _has_state(optimizer: Optimizer) -> bool:
+    return any(value is not None for state in optimizer.state.values() for value in state.values())
+
+
+def _running(*names: str) -> Iterator[Any]:
+    """``self`` of every function with one of these names on this thread's stack."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name in names:
+            yield frame.f_locals.get("self", frame.f_locals.get("args", (None,))[0])
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+def _is_running(stack: list[int], modules: Modules) -> bool:
+    """Whether the outermost module of a stack is still being called on this thread."""
+    return any(modules.is_record(module, stack[0]) for module in _running("_call_impl"))

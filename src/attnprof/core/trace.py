@@ -1,0 +1,92 @@
+"""The record of a run: which ops, in which module, in which phase, in what order. No price yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from attnprof.core.signature import OpSignature
+
+Scalar: TypeAlias = "int | float | bool | str | None | tuple[Scalar, ...]"
+
+#: Every phase an event can be in. ``optimizer_init`` is the step that creates optimizer state.
+PHASES = ("forward", "backward", "recompute", "optimizer", "optimizer_init", "other")
+
+#: The modules every trace has: the run itself, what no module ran, and the optimizer.
+ROOT, OUTSIDE, OPTIMIZER = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRecord:
+    """One parameter a module owns. ``ident`` is equal for the same parameter under two names."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    trainable: bool
+    ident: int
+
+
+@dataclass(slots=True)
+class ModuleRecord:
+    """One ``nn.Module``: its names, class, parameters and scalar hyper-parameters, and its calls.
+
+    ``fqn`` is the dotted name from the root (wrappers such as ``_orig_mod`` removed), ``aliases`` its
+    other names, ``parent`` the index of the enclosing module. ``calls`` counts forward calls by the shapes
+    they were given: a call is the tuple of its tensor arguments, as text such as ``float32[2,128]``.
+    """
+
+    fqn: str
+    class_name: str
+    parent: int | None
+    aliases: tuple[str, ...] = ()
+    parameters: tuple[ParameterRecord, ...] = ()
+    hyperparameters: dict[str, Scalar] = field(default_factory=dict)
+    training: bool | None = None
+    calls: dict[tuple[str, ...], int] = field(default_factory=dict)
+    recomputed_calls: int = 0
+
+    @property
+    def call_count(self) -> int:
+        return sum(self.calls.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where an op belongs: a module (an index) and a phase."""
+
+    module: int
+    phase: str
+
+
+@dataclass(slots=True)
+class Trace:
+    """What one capture saw.
+
+    Event ``i`` is the op call ``signatures[event_signatures[i]]`` in ``scopes[event_scopes[i]]``; events
+    are in order per thread. ``steps`` are the event counts at which ``prof.step()`` was called. ``meta``
+    says how the run was made; ``notes`` are sentences the reader of a report must see.
+    """
+
+    signatures: list[OpSignature]
+    scopes: list[Scope]
+    event_signatures: list[int]
+    event_scopes: list[int]
+    modules: list[ModuleRecord]
+    steps: list[int] = field(default_factory=list)
+    meta: dict[str, Scalar] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.event_signatures)
+
+    def counts(self) -> Counter[tuple[int, int]]:
+        """Calls by (signature, scope)."""
+        return Counter(zip(self.event_signatures, self.event_scopes, strict=True))
+
+    def events(self) -> Iterator[tuple[OpSignature, Scope]]:
+        """The op calls in order."""
+        for signature, scope in zip(self.event_signatures, self.event_scopes, strict=True):
+            yield self.signatures[signature], self.scopes[scope]
