@@ -1,1 +1,66 @@
-from attnprof.costs.registry import user_cost as cost
+"""Exact FLOPs and bytes of any PyTorch module, per op, per layer, per phase.
+
+Importing attnprof does not import torch: names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnprof.api import Profile, Report, fake_tensors, load, profile, run
+    from attnprof.core.cost import Cost
+    from attnprof.core.errors import AttnprofError, TraceFormatError, UnpricedError
+    from attnprof.core.signature import OpSignature
+    from attnprof.core.tensor import TensorMeta
+    from attnprof.core.work import Work
+    from attnprof.costs.registry import user_cost as cost
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Profile": "attnprof.api",
+    "Report": "attnprof.api",
+    "fake_tensors": "attnprof.api",
+    "load": "attnprof.api",
+    "profile": "attnprof.api",
+    "run": "attnprof.api",
+    "Cost": "attnprof.core.cost",
+    "AttnprofError": "attnprof.core.errors",
+    "TraceFormatError": "attnprof.core.errors",
+    "UnpricedError": "attnprof.core.errors",
+    "OpSignature": "attnprof.core.signature",
+    "TensorMeta": "attnprof.core.tensor",
+    "Work": "attnprof.core.work",
+}
+
+__all__ = [
+    "AttnprofError",
+    "Cost",
+    "OpSignature",
+    "Profile",
+    "Report",
+    "TensorMeta",
+    "TraceFormatError",
+    "UnpricedError",
+    "Work",
+    "cost",
+    "fake_tensors",
+    "load",
+    "profile",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "cost":
+        return importlib.import_module("attnprof.costs.registry").user_cost
+    if name not in _HOMES:
+        raise AttributeError(f"module 'attnprof' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -241,4 +241,4 @@ def _registered_flops(func: Any, name: str, args: Any, kwargs: dict[str, Any], o
     formula: Callable[..., Any] | None = flop_registry.get(getattr(func, "_overloadpacket", func))
     if formula is None:
         return None
-    return Declared(int(formula(*args, **kwargs, out_val=out)), "torch.utils.flop_counter.register_flop_formula")
+    return Declared("torch.utils.flop_counter.register_flop_formula", int(formula(*args, **kwargs, out_val=out)))

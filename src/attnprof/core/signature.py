@@ -23,10 +23,20 @@ def tensors_in(value: Argument) -> Iterator[TensorMeta]:
 
 @dataclass(frozen=True)
 class Declared:
-    """FLOPs that came with the op itself, e.g. from torch's ``register_flop_formula``."""
+    """A price that came with the op instead of from attnprof's formulas.
 
-    matmul_flops: int
+    ``source`` says from where: torch's ``register_flop_formula``, or a formula of the user's when the
+    trace was saved. Bytes of None follow the default rule.
+    """
+
     source: str
+    matmul_flops: int = 0
+    vector_flops: int = 0
+    useful_matmul_flops: int | None = None
+    recompute_matmul_flops: int = 0
+    recompute_vector_flops: int = 0
+    read_bytes: int | None = None
+    write_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from attnprof.core.cost import ZERO, Cost, Engine
 from attnprof.core.errors import AttnprofError
-from attnprof.core.signature import OpSignature
+from attnprof.core.signature import Declared, OpSignature
 from attnprof.core.work import PricedOp, Work
 from attnprof.costs import formulas, registry
 from attnprof.costs.traffic import default
@@ -17,13 +19,14 @@ def price(op: OpSignature) -> PricedOp:
     if op.view:
         return PricedOp(op, "free")
     formula = registry.formula_of(op.op)
-    if formula is None:
-        if registry.free_reason(op.op) is not None:
-            return PricedOp(op, "free")
-        if op.declared is None:
-            return PricedOp(op, "unpriced", unknown_bytes=sum(default(op)))
-    work = _evaluate(op, formula) if formula else Work(matmul=op.declared.matmul_flops if op.declared else 0)
-    read, written = (registry.traffic_of(op.op) or default)(op)
+    if formula is not None:
+        work, (read, written) = _evaluate(op, formula), (registry.traffic_of(op.op) or default)(op)
+    elif registry.free_reason(op.op) is not None:
+        return PricedOp(op, "free")
+    elif op.declared is not None:
+        work, (read, written) = _declared(op, op.declared)
+    else:
+        return PricedOp(op, "unpriced", unknown_bytes=sum(default(op)))
     useful = work.matmul if work.useful is None else work.useful
     cost = Cost(work.matmul, work.vector, useful, read, written, _split(op, work.matmul, work.vector, work.dtype))
     again = ZERO
@@ -31,6 +34,46 @@ def price(op: OpSignature) -> PricedOp:
         split = _split(op, work.recompute_matmul, work.recompute_vector, work.dtype)
         again = Cost(work.recompute_matmul, work.recompute_vector, work.recompute_matmul, split=split)
     return PricedOp(op, "priced", cost, again)
+
+
+def with_user_prices(op: OpSignature) -> OpSignature:
+    """The signature with its price written in, where that price is a user's formula.
+
+    A trace that is read again elsewhere has no such formula at hand.
+    """
+    if not registry.is_user(op.op):
+        return op
+    priced = price(op)
+    cost, again = priced.cost, priced.recompute
+    return replace(
+        op,
+        declared=Declared(
+            "attnprof.cost",
+            cost.matmul_flops,
+            cost.vector_flops,
+            cost.useful_matmul_flops,
+            again.matmul_flops,
+            again.vector_flops,
+            cost.read_bytes,
+            cost.write_bytes,
+        ),
+    )
+
+
+def _declared(op: OpSignature, declared: Declared) -> tuple[Work, tuple[int, int]]:
+    read, written = default(op)
+    if declared.read_bytes is not None:
+        read = declared.read_bytes
+    if declared.write_bytes is not None:
+        written = declared.write_bytes
+    work = Work(
+        matmul=declared.matmul_flops,
+        vector=declared.vector_flops,
+        useful=declared.useful_matmul_flops,
+        recompute_matmul=declared.recompute_matmul_flops,
+        recompute_vector=declared.recompute_vector_flops,
+    )
+    return work, (read, written)
 
 
 def _evaluate(op: OpSignature, formula: registry.Formula) -> Work:

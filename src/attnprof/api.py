@@ -1,0 +1,175 @@
+"""The public surface: wrap code in :func:`profile`, or count one call with :func:`run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnprof.analysis.report import Report as _Report
+from attnprof.core import trace_json
+from attnprof.core.errors import AttnprofError, TraceFormatError
+from attnprof.core.trace import Trace
+from attnprof.costs.pricing import with_user_prices
+from attnprof.reports.files import write_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from attnprof.capture.recorder import Recorder
+
+
+class Report(_Report):
+    """What a run cost, with the forms people read it in. ``print(report)`` shows the table."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the trace, with the prices of your own formulas, as JSON; :func:`load` reads it again."""
+        trace = replace(self.trace, signatures=[with_user_prices(op) for op in self.trace.signatures])
+        write_text(Path(path), trace_json.dumps(trace) + "\n")
+
+    def to_table(self, **options: Any) -> str:
+        """The table as text; options as :func:`attnprof.reports.table.render`."""
+        from attnprof.reports.table import render
+
+        return render(self, **options)
+
+    def __str__(self) -> str:
+        return self.to_table()
+
+
+def load(path: str | os.PathLike[str]) -> Report:
+    """The report of a trace that :meth:`Report.save` wrote. Needs neither the model nor torch.
+
+    Raises :class:`TraceFormatError` when the file is missing, damaged, not a trace or of a newer schema.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise TraceFormatError(f"{os.fspath(path)} does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TraceFormatError(f"{os.fspath(path)} cannot be read: {error}.") from None
+    return Report(trace_json.loads(text, os.fspath(path)))
+
+
+class Profile:
+    """A context that counts every op inside it; see :func:`profile`.
+
+    Entering it again while it is open does nothing; entering it after it closed goes on counting.
+    """
+
+    def __init__(self, model: nn.Module | None = None, *, strict: bool = False) -> None:
+        from torch import nn
+
+        if model is not None and not isinstance(model, nn.Module):
+            raise AttnprofError(f"profile() takes an nn.Module or nothing, not a {type(model).__name__}.")
+        self._model = model
+        self._strict = strict
+        self._recorder: Recorder | None = None
+        self._depth = 0
+        self._meta: dict[str, Any] = {}
+
+    def __enter__(self) -> Profile:
+        if self._recorder is None:
+            from attnprof.capture.recorder import Recorder
+
+            self._recorder = Recorder(self._model)
+        if self._depth == 0:
+            self._recorder.__enter__()
+        self._depth += 1
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._recorder is not None:
+            self._recorder.__exit__(*error)
+            self._model = None  # nothing of the model is kept alive
+
+    def step(self) -> None:
+        """Mark the end of one training step. Optional."""
+        self._running("step").step()
+
+    def unseen(self) -> AbstractContextManager[None]:
+        """Ops inside this context are not counted."""
+        return self._running("unseen").unseen()
+
+    def _running(self, method: str) -> Recorder:
+        if self._recorder is None:
+            raise AttnprofError(f"{method}() belongs inside the context: `with attnprof.profile(model) as prof: ...`.")
+        return self._recorder
+
+    @property
+    def trace(self) -> Trace:
+        """What was seen so far, unpriced."""
+        trace = self._running("report").trace()
+        trace.meta.update(self._meta)
+        return trace
+
+    def report(self) -> Report:
+        """What was counted so far; also inside the context, and after an exception ended it.
+
+        Raises :class:`UnpricedError` under ``strict`` when an op has no formula.
+        """
+        report = Report(self.trace)
+        if self._strict:
+            report.require_priced()
+        return report
+
+
+def profile(model: nn.Module | None = None, *, strict: bool = False) -> Profile:
+    """Count everything that runs inside ``with attnprof.profile(model) as prof: ...``.
+
+    ``model`` gives the names of the table; without one, modules are named as they first run. Nothing is
+    printed and nothing is changed: outputs, gradients and random numbers are those of the bare run.
+    """
+    return Profile(model, strict=strict)
+
+
+def run(
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    backward: bool = False,
+    fake: bool = False,
+    strict: bool = False,
+) -> Report:
+    """Count one call of ``model(*args, **kwargs)``, and its backward if asked.
+
+    The model is left as it was: parameters' ``.grad``, buffers and the random state are put back. The
+    backward starts from the output's ``.loss``, or else from the sum of all floating outputs that need a
+    gradient; the sum itself is not counted. With ``fake`` nothing is computed or allocated.
+
+    Raises :class:`AttnprofError` when there is nothing to differentiate and :class:`UnpricedError` under
+    ``strict``; an exception of the model's passes through.
+    """
+    counting = Profile(model, strict=strict)
+    drive(counting, model, args, kwargs, backward=backward, fake=fake)
+    return counting.report()
+
+
+def drive(
+    counting: Profile,
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    backward: bool = False,
+    fake: bool = False,
+) -> None:
+    """:func:`run` into a profile of yours, which keeps what was counted when the model raises."""
+    from attnprof.capture import driver
+
+    counting._meta["fake"] = fake
+    driver.drive(counting, model, args, kwargs or {}, backward=backward, fake=fake)
+
+
+@contextmanager
+def fake_tensors() -> Iterator[None]:
+    """Build a model of any size without memory: every tensor made inside is fake."""
+    from attnprof.capture.fake import new_mode
+
+    with new_mode():
+        yield

@@ -1,0 +1,71 @@
+"""Counting without memory: the model's tensors stand in for themselves as fake ones, and come back.
+
+A fake tensor has a shape, a dtype and a device but no contents, so a model of any size runs on any
+machine; ops see the shapes of the real run. Code that looks at values may take another path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_map_only
+
+
+def new_mode() -> FakeTensorMode:
+    """A fake mode that takes real tensors it meets for fake ones."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def mode_of(model: nn.Module, *values: Any) -> FakeTensorMode | None:
+    """The fake mode a model was built under, or None for a real one."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if isinstance(tensor, FakeTensor):
+            return tensor.fake_mode
+    return None
+
+
+@contextmanager
+def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
+    """Run with every parameter, buffer and value fake; yields the fake values.
+
+    The model's own tensors are put back on the way out, whatever happened. A model on ``meta`` runs as if
+    it were on the CPU.
+    """
+    mode = mode_of(model) or new_mode()
+    stand_ins: dict[int, Tensor] = {}
+
+    def fake(tensor: Tensor) -> Tensor:
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        found = stand_ins.get(id(tensor))
+        if found is None:
+            found = stand_ins[id(tensor)] = _stand_in(mode, tensor)
+        return found
+
+    saved: list[tuple[dict[str, Any], str, Tensor]] = []
+    try:
+        for module in model.modules():
+            for table in (module._parameters, module._buffers):
+                for name, tensor in table.items():
+                    if tensor is not None and not isinstance(tensor, FakeTensor):
+                        saved.append((table, name, tensor))
+                        table[name] = fake(tensor)
+        with mode:
+            yield tree_map_only(Tensor, fake, values)
+    finally:
+        for table, name, tensor in saved:
+            table[name] = tensor
+
+
+def _stand_in(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    if tensor.is_meta:
+        with mode:
+            found = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+        found.requires_grad_(tensor.requires_grad)
+        return nn.Parameter(found, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else found
+    return mode.from_tensor(tensor, static_shapes=True)
