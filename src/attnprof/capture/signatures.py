@@ -25,9 +25,11 @@ PLAIN: set[type] = {Tensor, torch.nn.Parameter, torch.nn.Buffer, FakeTensor}
 _CONTENTS = {
     "aten._grouped_mm": ("offs",),
     "aten._scaled_grouped_mm": ("offs",),
-    "aten._flash_attention_forward": ("cum_seq_q", "cum_seq_k"),
+    "aten._scaled_grouped_mm_v2": ("offs",),
+    "aten._flash_attention_forward": ("cum_seq_q", "cum_seq_k", "seqused_k"),
+    "aten._flash_attention_forward_no_dropout_inplace": ("cum_seq_q", "cum_seq_k", "seqused_k"),
     "aten._flash_attention_backward": ("cum_seq_q", "cum_seq_k"),
-    "aten._efficient_attention_forward": ("cu_seqlens_q", "cu_seqlens_k"),
+    "aten._efficient_attention_forward": ("cu_seqlens_q", "cu_seqlens_k", "seqlen_k"),
     "aten._efficient_attention_backward": ("cu_seqlens_q", "cu_seqlens_k"),
     "aten._cudnn_attention_forward": ("cum_seq_q", "cum_seq_kv"),
     "aten._cudnn_attention_backward": ("cum_seq_q", "cum_seq_k"),
@@ -146,8 +148,8 @@ class Plan:
         )
         self.contents = _CONTENTS.get(self.name.rpartition(".")[0], ())
         self.query = execution.is_query(func)
-        self.opener = execution.opener(func)
-        self.redispatches = execution.redispatches(func)
+        self.opener = None if self.query else execution.opener(func)
+        self.redispatches = not self.query and execution.redispatches(func)
         self.special = self.query or self.opener is not None or self.redispatches
 
     def read(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[tuple[int, ...] | None, ...]:

@@ -93,6 +93,14 @@ class TensorMeta:
         """Bytes of the distinct elements."""
         return self.distinct * self.width
 
+    def pieces(self, dims: int) -> list[tuple[int, ...]] | None:
+        """The shapes of a nested tensor's pieces, of ``dims`` dimensions each; None when they have not so many."""
+        sizes = self.values
+        if self.layout != "nested" or sizes is None or dims < 1 or len(sizes) % dims:
+            return None
+        shapes = [sizes[i : i + dims] for i in range(0, len(sizes), dims)]
+        return shapes if sum(map(prod, shapes)) == self.numel else None
+
     @property
     def is_complex(self) -> bool:
         return self.dtype.startswith("complex")
