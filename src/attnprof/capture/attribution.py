@@ -20,6 +20,7 @@ from __future__ import annotations
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -244,12 +245,14 @@ def _closure(function: Any, name: str) -> Any:
     return function.__closure__[code.co_freevars.index(name)].cell_contents
 
 
+@cache
 def numbers_work() -> bool:
     """Whether torch still numbers nodes as this file assumes: tried on a graph of two nodes."""
-    x = torch.zeros((), requires_grad=True)
-    with torch.enable_grad(), torch.inference_mode(False):
+    with torch.inference_mode(False), torch.enable_grad():
+        x = torch.zeros((), requires_grad=True)
         first = _number()
         y = x.cos()
         second = _number()
         z = y.sin()
-    return (y.grad_fn._sequence_nr(), z.grad_fn._sequence_nr()) == (first, second) == (second - 1, first + 1)  # type: ignore[union-attr]
+    numbers = [getattr(t.grad_fn, "_sequence_nr", lambda: None)() for t in (y, z)]
+    return numbers == [first, second] and second == first + 1

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 Runner = Callable[["ThreadRecorder", Any, tuple[Any, ...], dict[str, Any]], Any]
 
 _AUTOCAST = ((DispatchKey.AutocastCPU, "cpu"), (DispatchKey.AutocastCUDA, "cuda"))
-_has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+
+
+def _has_kernel(name: str, key: str) -> bool:
+    try:
+        return torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+    except RuntimeError:  # an op of TorchScript's that the dispatcher does not know
+        return False
 
 
 def is_query(func: Any) -> bool:
