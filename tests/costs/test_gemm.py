@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import only_op, ops_of
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnprof.core.cost import Cost
 from attnprof.core.work import PricedOp
 from attnprof.costs.pricing import price
+from support import only_op, ops_of
 
 size = st.integers(0, 7)
 dim = st.integers(1, 7)

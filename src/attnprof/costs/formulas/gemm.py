@@ -53,7 +53,7 @@ def _matching_pieces(
     A signature lists the sizes of all pieces in one row; how many belong to a piece is the number that
     makes the elements add up and the shapes fit the product.
     """
-    for dims in range(1, 6):
+    for dims in range(2, 6):
         outs = out.pieces(dims)
         if outs is None:
             continue

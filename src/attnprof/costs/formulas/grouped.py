@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from attnprof.core.signature import OpSignature
 from attnprof.core.tensor import TensorMeta
 from attnprof.core.work import Work
@@ -19,7 +21,7 @@ def _group_sizes(op: OpSignature, along: int) -> tuple[int, ...]:
     if offsets is None or offsets.values is None:
         return (along,)
     ends = (0, *offsets.values)
-    return tuple(max(end - start, 0) for start, end in zip(ends, ends[1:], strict=False))
+    return tuple(max(end - start, 0) for start, end in pairwise(ends))
 
 
 def _packed(tensor: TensorMeta) -> int:

@@ -1,0 +1,178 @@
+"""Convolutions: every tap of every output is a multiply-add, padding included.
+
+Weights are [out, in / groups, *kernel], transposed ones [in, out / groups, *kernel], so the groups are
+already in their shape: a direct convolution takes out.numel * weight[0].numel multiply-adds, a transposed
+one, which scatters every input element, input.numel * weight[0].numel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from attnprof.core.signature import OpSignature
+from attnprof.core.tensor import TensorMeta
+from attnprof.core.work import Work
+from attnprof.costs.formulas.gemm import flops_per_mac
+from attnprof.costs.registry import cost, traffic
+from attnprof.costs.traffic import default, distinct_bytes
+
+_DIRECT = (
+    "aten.convolution",
+    "aten._convolution",
+    "aten.convolution_overrideable",
+    "aten.mkldnn_convolution",
+    "aten.cudnn_convolution",
+    "aten.cudnn_convolution_relu",
+    "aten.cudnn_convolution_add_relu",
+    "aten.miopen_convolution",
+    "aten.miopen_depthwise_convolution",
+    "aten.miopen_convolution_relu",
+    "aten.miopen_convolution_add_relu",
+    "aten._mps_convolution",
+    "aten._nnpack_spatial_convolution",
+    "aten._conv_depthwise2d",
+    "aten.conv_depthwise3d",
+    "aten._slow_conv2d_forward",
+    "aten.slow_conv3d_forward",
+    "aten.slow_conv_dilated2d",
+    "aten.slow_conv_dilated3d",
+    "aten.conv1d",
+    "aten.conv2d",
+    "aten.conv3d",
+)
+_TRANSPOSED = (
+    "aten.cudnn_convolution_transpose",
+    "aten.miopen_convolution_transpose",
+    "aten._mps_convolution_transpose",
+    "aten.slow_conv_transpose2d",
+    "aten.slow_conv_transpose3d",
+    "aten.conv_transpose1d",
+    "aten.conv_transpose2d",
+    "aten.conv_transpose3d",
+)
+_BACKWARD = (
+    "aten.convolution_backward",
+    "aten.convolution_backward_overrideable",
+    "aten.mps_convolution_backward",
+    "aten.mps_convolution_transpose_backward",
+)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """How the kernel moves along one spatial dimension."""
+
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+
+    def touched(self, positions: int, outputs: int) -> int:
+        """How many of ``positions`` inputs some tap u of some output o reads: o s + u d - p within [0, positions)."""
+        if not outputs or not self.kernel:
+            return 0
+        if self.dilation == 1 and self.stride <= self.kernel:  # windows that meet or overlap: one interval
+            first = max(0, -self.padding)
+            last = (outputs - 1) * self.stride + self.kernel - 1 - self.padding
+            return max(0, min(last, positions - 1) - first + 1)
+        taps = [u * self.dilation - self.padding for u in range(self.kernel)]
+        seen = {o * self.stride + tap for o in range(outputs) for tap in taps}
+        return sum(0 <= position < positions for position in seen)
+
+    def scattering(self, inputs: int, positions: int) -> int:
+        """How many inputs of a transposed convolution reach one of ``positions`` outputs (padding crops them)."""
+        taps = [u * self.dilation - self.padding for u in range(self.kernel)]
+        return sum(any(0 <= i * self.stride + tap < positions for tap in taps) for i in range(inputs))
+
+
+def _input(op: OpSignature) -> TensorMeta:
+    return op.maybe("input") or op.tensor("self")
+
+
+def _is_transposed(op: OpSignature) -> bool:
+    return bool(op.number("transposed")) or "transpose" in op.packet
+
+
+def _multiply_adds(x: TensorMeta, weight: TensorMeta, out: TensorMeta, transposed: bool) -> int:
+    return (x.numel if transposed else out.numel) * prod(weight.shape[1:])
+
+
+@cost(*_DIRECT, *_TRANSPOSED)
+def convolution(op: OpSignature) -> Work:
+    """Every tap 1 multiply-add; the bias 1 addition per output; a fused relu 1, a fused addition 1 (+1 if scaled)."""
+    x, weight, out = _input(op), op.tensor("weight"), op.out
+    per_output = int(op.maybe("bias") is not None) + int("relu" in op.packet)
+    if op.maybe("z"):
+        per_output += 1 + (op.number("alpha", 1) != 1)
+    vector = out.numel * per_output * (2 if out.is_complex else 1)
+    return Work(flops_per_mac(x) * _multiply_adds(x, weight, out, _is_transposed(op)), vector)
+
+
+@cost(*_BACKWARD)
+def convolution_backward(op: OpSignature) -> Work:
+    """dX and dW each pair the taps and outputs that the forward paired: its multiply-adds for each asked for.
+
+    The groups are in the weight's shape for dW too. db sums dY over batch and positions, (n - 1) per channel.
+    """
+    grad, x, weight = op.tensor("grad_output"), _input(op), op.tensor("weight")
+    to_input, to_weight, to_bias = (*op.flags("output_mask"), False)[:3]
+    transposed = _is_transposed(op)
+    forward = flops_per_mac(x) * _multiply_adds(x, weight, grad, transposed)
+    channels = weight.shape[1] * _groups(op) if transposed else weight.shape[0]
+    bias = max(0, grad.numel - channels) if to_bias else 0
+    return Work(forward * (to_input + to_weight), bias * (2 if grad.is_complex else 1))
+
+
+def _groups(op: OpSignature) -> int:
+    return int(op.number("groups", 1))
+
+
+def _windows(op: OpSignature, kernel: Sequence[int]) -> list[_Window]:
+    def per_dimension(name: str, otherwise: int) -> list[int]:
+        given = list(op.ints(name)) or [otherwise]
+        return given * len(kernel) if len(given) == 1 else given
+
+    stride, padding, dilation = per_dimension("stride", 1), per_dimension("padding", 0), per_dimension("dilation", 1)
+    return [_Window(*window) for window in zip(kernel, stride, padding, dilation, strict=True)]
+
+
+def _touched_bytes(op: OpSignature, x: TensorMeta, out: tuple[int, ...]) -> int:
+    """Bytes of the input that reach some output: per spatial dimension, multiplied; padding reads nothing."""
+    kernel = op.ints("kernel_size") or op.tensor("weight").shape[2:]
+    if not x.stride or isinstance(op.value("padding"), str):
+        return x.bytes  # an opaque layout, or padding="same": where stride is 1 all of the input is used
+    lead, spatial = len(x.shape) - len(kernel), len(kernel)
+    used = prod(1 if stride == 0 and n else n for n, stride in zip(x.shape[:lead], x.stride[:lead], strict=True))
+    for i, window in enumerate(_windows(op, kernel)):
+        n, outputs = x.shape[lead + i], out[len(out) - spatial + i]
+        reach = window.scattering(n, outputs) if _is_transposed(op) else window.touched(n, outputs)
+        used *= min(reach, 1) if x.stride[lead + i] == 0 else reach
+    return used * x.width
+
+
+@traffic(*_DIRECT, *_TRANSPOSED)
+def convolution_traffic(op: OpSignature) -> tuple[int, int]:
+    """The input positions that the kernel touches, and all of the weight and bias."""
+    x = _input(op)
+    others = [t for t in op.inputs if t is not x]
+    return _touched_bytes(op, x, op.out.shape) + distinct_bytes(others), default(op)[1]
+
+
+@traffic(*_BACKWARD)
+def convolution_backward_traffic(op: OpSignature) -> tuple[int, int]:
+    """dY always; the weight for dX; the touched input for dW. dX is written whole, zeros included."""
+    grad = op.tensor("grad_output")
+    to_input, to_weight, *_ = op.flags("output_mask")
+    read = distinct_bytes([grad, op.tensor("weight")] if to_input else [grad])
+    if to_weight:
+        read += _touched_bytes(op, _input(op), grad.shape)
+    return read, default(op)[1]
+
+
+@cost("aten.conv_tbc")
+def conv_tbc(op: OpSignature) -> Work:
+    """[T, B, I] with a kernel [k, I, O], stride 1: k I multiply-adds per output, and the bias."""
+    x, out = op.tensor("self"), op.out
+    return Work(flops_per_mac(x) * out.numel * prod(op.tensor("weight").shape[:2]), out.numel)
