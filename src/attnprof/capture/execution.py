@@ -72,13 +72,8 @@ _SPECIAL_LAYOUTS = tuple(
 
 
 def redispatches(func: Any) -> bool:
-    """Whether the op, once through autocast, calls ops inside that autocast would change again."""
-    if not isinstance(func, OpOverload):
-        return True
-    name = func.name()
-    if any(_has_kernel(name, key) for key in ("AutocastCPU", "AutocastCUDA")):
-        return False  # autocast has seen it and is off below it
-    return is_composite(func) or name in _FAST_PATHS
+    """Whether the op calls ops inside that autocast may change: a composite or a native fast path."""
+    return not isinstance(func, OpOverload) or is_composite(func) or func.name() in _FAST_PATHS
 
 
 _FAST_PATHS = {
@@ -89,15 +84,16 @@ _FAST_PATHS = {
 }
 
 
-def autocast_outside() -> tuple[DispatchKey, ...]:
-    """The autocast keys that were on where the op was called."""
+def autocast_outside(func: Any) -> tuple[DispatchKey, ...]:
+    """The autocast keys that were on where the op was called, less those that it has already been through."""
     with torch._C._RestorePythonTLSSnapshot():  # type: ignore[attr-defined]
-        return tuple(key for key, device in _AUTOCAST if torch.is_autocast_enabled(device))
+        keys = [key for key, device in _AUTOCAST if torch.is_autocast_enabled(device)]
+    return tuple(key for key in keys if not (isinstance(func, OpOverload) and _has_kernel(func.name(), key.name)))
 
 
 @contextmanager
-def autocast_as(keys: tuple[DispatchKey, ...]) -> Iterator[None]:
-    """Autocast inside the handler as it was outside."""
+def switched_on(keys: tuple[DispatchKey, ...]) -> Iterator[None]:
+    """Dispatch keys that are off inside a handler, on again."""
     with ExitStack() as stack:
         for key in keys:
             guard: AbstractContextManager[Any] = torch._C._SetExcludeDispatchKeyGuard(key, False)  # type: ignore[assignment]
@@ -105,8 +101,13 @@ def autocast_as(keys: tuple[DispatchKey, ...]) -> Iterator[None]:
         yield
 
 
+#: On outside a handler, also in inference_mode: lazy conjugation and negation are resolved, and a view of
+#: a parameter is known to need a gradient, which decides how ``matmul`` folds.
+_BELOW_AUTOGRAD = (DispatchKey.ADInplaceOrView, DispatchKey.Conjugate, DispatchKey.Negative, DispatchKey.ZeroTensor)
+
+
 def _open_composite(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    with recorder.reopened():
+    with recorder.reopened(), switched_on(_BELOW_AUTOGRAD):
         return func._op_dk(DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
 
 

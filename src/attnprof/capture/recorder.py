@@ -85,8 +85,8 @@ class ThreadRecorder(TorchDispatchMode):
             return NotImplemented
         if plan.query or self._is_propagation(types):
             return func(*args, **kwargs)
-        keys = self._autocast_for(plan)
-        with execution.autocast_as(keys) if keys else ExitStack():
+        keys = self._autocast_for(plan, func)
+        with execution.switched_on(keys) if keys else ExitStack():
             if plan.opener is not None and not execution.has_kernel_for(func, args):
                 before, self._autocast = self._autocast, keys
                 try:
@@ -104,10 +104,10 @@ class ThreadRecorder(TorchDispatchMode):
         self.events.append(self._signatures.id_of(plan, args, kwargs, out))
         self.scopes.append(scope)
 
-    def _autocast_for(self, plan: Plan) -> tuple[Any, ...]:
+    def _autocast_for(self, plan: Plan, func: Any) -> tuple[Any, ...]:
         if not plan.redispatches:
             return ()
-        return execution.autocast_outside() if self._autocast is None else self._autocast
+        return execution.autocast_outside(func) if self._autocast is None else self._autocast
 
     def _is_propagation(self, types: Any) -> bool:
         """Fake tensors in a run of DTensors are its shape propagation, not work of this rank."""
