@@ -19,12 +19,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._C import DispatchKey
 from torch._ops import HigherOrderOperator, OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
     from attnprof.capture.recorder import ThreadRecorder
 
-#: Runs an op under a recorder's handler and returns its output; ``OPENED`` results are not recorded again.
-Runner = Callable[["ThreadRecorder", Any, tuple[Any, ...], dict[str, Any]], Any]
+#: Runs an op so that what is inside comes back to the recorder's handler, and returns its output, or
+#: ``CLOSED`` for a call that has to be run, and recorded, whole.
+Opener = Callable[["ThreadRecorder", Any, tuple[Any, ...], dict[str, Any]], Any]
+CLOSED = object()
 
 _AUTOCAST = ((DispatchKey.AutocastCPU, "cpu"), (DispatchKey.AutocastCUDA, "cuda"))
 
@@ -41,10 +45,10 @@ def is_query(func: Any) -> bool:
     return isinstance(func, OpOverload) and func.namespace == "prim"
 
 
-def opener(func: Any) -> Runner | None:
+def opener(func: Any) -> Opener | None:
     """How to run ``func`` so that the ops inside reach the mode; None when there is nothing to open."""
     if isinstance(func, HigherOrderOperator):
-        return _HIGHER_ORDER.get(func.name(), _open_higher_order)
+        return _HIGHER_ORDER.get(func.name())
     return _open_composite if is_composite(func) else None
 
 
@@ -73,7 +77,7 @@ _SPECIAL_LAYOUTS = tuple(
 
 def redispatches(func: Any) -> bool:
     """Whether the op calls ops inside that autocast may change: a composite or a native fast path."""
-    return not isinstance(func, OpOverload) or is_composite(func) or func.name() in _FAST_PATHS
+    return isinstance(func, OpOverload) and (is_composite(func) or func.name() in _FAST_PATHS)
 
 
 _FAST_PATHS = {
@@ -107,22 +111,64 @@ _BELOW_AUTOGRAD = (DispatchKey.ADInplaceOrView, DispatchKey.Conjugate, DispatchK
 
 
 def _open_composite(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if has_kernel_for(func, args):
+        return CLOSED
     with recorder.reopened(), switched_on(_BELOW_AUTOGRAD):
         return func._op_dk(DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
 
 
-def _open_higher_order(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    kernel = func.py_kernels.get(DispatchKey.CompositeExplicitAutograd)
-    if kernel is None:
-        return func(*args, **kwargs)
+def _open_kernel(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Higher-order ops whose eager definition is plain torch code."""
     with recorder.reopened():
-        return kernel(*args, **kwargs)
+        return func.py_kernels[DispatchKey.CompositeExplicitAutograd](*args, **kwargs)
+
+
+def _open_while(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if any(isinstance(t, FakeTensor) for t in tree_leaves(args)):
+        return CLOSED  # nobody knows how often a fake condition holds
+    return _open_kernel(recorder, func, args, kwargs)
 
 
 def _open_cond(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     predicate, if_true, if_false, operands = args
+    if isinstance(predicate, FakeTensor):
+        return CLOSED  # nobody knows which branch a fake predicate takes
     with recorder.reopened():
         return (if_true if predicate else if_false)(*operands)
 
 
-_HIGHER_ORDER: dict[str, Runner] = {"cond": _open_cond}
+def _open_scan(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    from torch._higher_order_ops.scan import generic_scan
+
+    combine, init, xs, *additional = args
+    with recorder.reopened():
+        return generic_scan(combine, init, xs, additional_inputs=additional[0] if additional else ())
+
+
+def _open_call(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Higher-order ops that call their first argument on the last."""
+    with recorder.reopened():
+        return args[0](*args[-1])
+
+
+def _open_subgraph(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    subgraph, _identifier, *operands = args
+    with recorder.reopened():
+        return subgraph(*operands)
+
+
+#: The higher-order ops that are opened; any other is run whole and listed as unpriced.
+_HIGHER_ORDER: dict[str, Opener] = {
+    "cond": _open_cond,
+    "while_loop": _open_while,
+    "while_loop_stack_output": _open_while,
+    "scan": _open_scan,
+    "associative_scan": _open_kernel,
+    "map_impl": _open_kernel,
+    "flex_attention": _open_kernel,
+    "flex_attention_backward": _open_kernel,
+    "out_dtype": _open_kernel,
+    "hints_wrapper": _open_kernel,
+    "strict_mode": _open_call,
+    "invoke_subgraph": _open_subgraph,
+}

@@ -87,12 +87,14 @@ class ThreadRecorder(TorchDispatchMode):
             return func(*args, **kwargs)
         keys = self._autocast_for(plan, func)
         with execution.switched_on(keys) if keys else ExitStack():
-            if plan.opener is not None and not execution.has_kernel_for(func, args):
+            if plan.opener is not None:
                 before, self._autocast = self._autocast, keys
                 try:
-                    return plan.opener(self, func, args, kwargs)
+                    out = plan.opener(self, func, args, kwargs)
                 finally:
                     self._autocast = before
+                if out is not execution.CLOSED:
+                    return out
             out = func(*args, **kwargs)
         self.note(plan, args, kwargs, out)
         return out
