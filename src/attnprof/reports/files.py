@@ -1,7 +1,8 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all: a report that was interrupted leaves nothing behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -9,27 +10,48 @@ from pathlib import Path
 from attnprof.core.errors import AttnprofError
 
 
-def check_writable(path: Path) -> None:
-    """Raise unless a file can be put at ``path``: said before a long run, not after it."""
-    if path.is_dir():
-        raise AttnprofError(f"cannot write {path}: it is a folder; name a file.")
-    if not path.parent.is_dir():
-        raise AttnprofError(f"cannot write {path}: the folder {path.parent} does not exist.")
-    if not os.access(path.parent, os.W_OK):
-        raise AttnprofError(f"cannot write {path}: the folder {path.parent} is not writable.")
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """The path, once it is clear that a file can be written there; asked before a long run, not after."""
+    target = Path(path)
+    folder = target.parent
+    if target.is_dir():
+        raise AttnprofError(f"{target} is a folder; name a file in it.")
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise AttnprofError(f"cannot write {target}: the folder {folder} {what}.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise AttnprofError(f"cannot write {target}: no permission to write in the folder {folder}.")
+    return target
 
 
-def write_text(path: Path, text: str) -> None:
-    """Put ``text`` at ``path`` in one step: an interrupted write leaves the old file, or none."""
-    check_writable(path)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write ``text`` to ``path`` through a temporary file beside it, so that no reader sees half of it.
+
+    An existing file is replaced in one step and keeps its permissions; a link is followed.
+    """
+    target = check_writable(path)
+    if target.is_symlink():
+        target = check_writable(target.resolve())
+    temporary: str | None = None
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+        os.replace(temporary, target)
+        temporary = None
+    except OSError as error:
+        raise AttnprofError(f"cannot write {target}: {error.strerror or error}.") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+    return target
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
