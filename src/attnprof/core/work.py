@@ -19,7 +19,7 @@ class Work:
     ``useful``: the matmul FLOPs that remain when masked pairs are skipped; None where no pattern is known.
     ``recompute_matmul`` and ``recompute_vector``: the part, beside the others, that does forward work
     again (a fused attention backward rebuilds QK^T). ``dtype``: the dtype the arithmetic runs in, where
-    it is not that of the operands.
+    it is not that of the operands; ``matmul_dtype``: that of the contractions alone.
     """
 
     matmul: int = 0
@@ -28,6 +28,7 @@ class Work:
     recompute_matmul: int = 0
     recompute_vector: int = 0
     dtype: str | None = None
+    matmul_dtype: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,10 @@ def price(op: OpSignature) -> PricedOp:
     else:
         return PricedOp(op, "unpriced", unknown_bytes=sum(default(op)))
     useful = work.matmul if work.useful is None else work.useful
-    cost = Cost(work.matmul, work.vector, useful, read, written, _split(op, work.matmul, work.vector, work.dtype))
+    cost = Cost(work.matmul, work.vector, useful, read, written, _split(op, work.matmul, work.vector, work))
     again = ZERO
     if work.recompute_matmul or work.recompute_vector:
-        split = _split(op, work.recompute_matmul, work.recompute_vector, work.dtype)
+        split = _split(op, work.recompute_matmul, work.recompute_vector, work)
         again = Cost(work.recompute_matmul, work.recompute_vector, work.recompute_matmul, split=split)
     return PricedOp(op, "priced", cost, again)
 
@@ -89,14 +89,15 @@ def _evaluate(op: OpSignature, formula: registry.Formula) -> Work:
     return work
 
 
-def _split(op: OpSignature, matmul: int, vector: int, dtype: str | None) -> tuple[tuple[Engine, str, int], ...]:
+def _split(op: OpSignature, matmul: int, vector: int, work: Work) -> tuple[tuple[Engine, str, int], ...]:
     """FLOPs by engine and dtype: contractions in their operands' dtype, the rest in the result's."""
     parts: list[tuple[Engine, str, int]] = []
     if matmul:
-        parts.append(("matmul", dtype or next((t.dtype for t in op.inputs if t.is_floating), _first(op)), matmul))
+        operands = next((t.dtype for t in op.inputs if t.is_floating), _first(op))
+        parts.append(("matmul", work.matmul_dtype or work.dtype or operands, matmul))
     if vector:
         floating = next((t.dtype for t in (*op.outs, *op.inputs) if t.is_floating), None)
-        parts.append(("vector", dtype or floating or _first(op), vector))
+        parts.append(("vector", work.dtype or floating or _first(op), vector))
     return tuple(parts)
 
 

@@ -107,7 +107,7 @@ def linear_dynamic(op: OpSignature) -> Work:
     """float32 x quantised on the fly, times int8 W; the int32 sums times the scales, plus bias: 2 per output."""
     x, n = op.tensor("X"), op.out.numel
     relu = n if "relu" in op.op else 0
-    return Work(2 * n * x.shape[-1], _quantise(x) + 2 * n + relu, dtype="int8")
+    return Work(2 * n * x.shape[-1], _quantise(x) + 2 * n + relu, matmul_dtype="int8")
 
 
 @cost(*_HALF)
@@ -117,14 +117,23 @@ def linear_dynamic_half(op: OpSignature) -> Work:
     return Work(2 * n * op.tensor("X").shape[-1], n + (n if "relu" in op.op else 0))
 
 
-@cost("quantized.linear", "quantized.linear_relu")
+#: Operations per output of the activation that a static quantised linear applies to its integers.
+_STATIC = {
+    "quantized.linear": 0,
+    "quantized.linear_relu": 1,
+    "quantized.linear_leaky_relu": 2,
+    "quantized.linear_tanh": 1,
+}
+
+
+@cost(*_STATIC)
 def linear_static(op: OpSignature) -> Work:
     """Quantised x times int8 W; sums plus bias, then requantised: x scale, round, + zero point: 4 per output."""
     n = op.out.numel
-    return Work(2 * n * op.tensor("X").shape[-1], 4 * n + (n if "relu" in op.op else 0), dtype="int8")
+    return Work(2 * n * op.tensor("X").shape[-1], n * (4 + _STATIC[op.packet]), matmul_dtype="int8")
 
 
-@traffic(*_DYNAMIC, *_HALF, "quantized.linear", "quantized.linear_relu")
+@traffic(*_DYNAMIC, *_HALF, *_STATIC)
 def packed_linear_traffic(op: OpSignature) -> tuple[int, int]:
     """x and the output by the default rule, and the packed weight [n, k]: 1 byte each, 2 in half precision.
 
