@@ -77,6 +77,7 @@ class Attribution:
         #: The scope of an op outside any backward, or None when each op must be looked at.
         self.scope: int | None = None
         self._task_grad: tuple[int, bool] = (NO_TASK, False)  # the task, and the grad mode of its nodes
+        self._latest, self._latest_task, self._latest_scope = -1, NO_TASK, 0  # the node of the latest op
         self._undecided: list[int] = []  # events booked by rule 3 before the task's grad mode was known
 
     # Module boundaries
@@ -134,6 +135,7 @@ class Attribution:
     def begin_step(self, phase: str) -> None:
         """``Optimizer.step`` begins; modules and backwards that it runs (a closure) keep their own phase."""
         self._optimizer = (phase, _task())
+        self._latest = -1
         if not self.stack:
             self._settle(OUTSIDE)
 
@@ -165,17 +167,22 @@ class Attribution:
 
     def backward(self, node: Any) -> int:
         """The scope of an op that ``node``'s backward runs."""
-        task = _task()
-        if self._tasks and self._tasks[-1] == task:
+        task, tasks, number = _task(), self._tasks, node._sequence_nr()
+        if number == self._latest and task == self._latest_task and not _grad_enabled() and not tasks:
+            return self._latest_scope  # the same node as for the op before
+        if tasks and tasks[-1] == task:
             return self._id_of(self.stack[-1], "recompute")
         if self._optimizer is not None and self._optimizer[1] == task:
             return self._id_of(OPTIMIZER, self._optimizer[0])
-        owner = self._owner(node)
+        owner = self._owner(node, number)
         if not _grad_enabled():
             if self._task_grad[0] != task and not _is_python(node):
                 self._task_grad = (task, False)
                 self._undecided.clear()
-            return self._id_of(owner, "backward")
+            scope = self._id_of(owner, "backward")
+            if number != _UNNUMBERED:
+                self._latest, self._latest_task, self._latest_scope = number, task, scope
+            return scope
         return self._with_grad(node, task, owner)
 
     def _with_grad(self, node: Any, task: int, owner: int) -> int:
@@ -207,10 +214,9 @@ class Attribution:
             self._events[event] = self._id_of(module, "backward")
         self._undecided.clear()
 
-    def _owner(self, node: Any) -> int:
+    def _owner(self, node: Any, number: int) -> int:
         if not self._trusted:
             return OUTSIDE
-        number = node._sequence_nr()
         if number == _UNNUMBERED:
             variable = getattr(node, "variable", None)
             return OUTSIDE if variable is None else self._owner_of(variable)

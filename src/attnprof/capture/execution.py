@@ -12,23 +12,19 @@ Most ops are simply called. The exceptions:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._C import DispatchKey
 from torch._ops import HigherOrderOperator, OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._pytree import tree_leaves
+
+from attnprof.capture import higher_order
+from attnprof.capture.higher_order import Opener
 
 if TYPE_CHECKING:
     from attnprof.capture.recorder import ThreadRecorder
-
-#: Runs an op so that what is inside comes back to the recorder's handler, and returns its output, or
-#: ``CLOSED`` for a call that has to be run, and recorded, whole.
-Opener = Callable[["ThreadRecorder", Any, tuple[Any, ...], dict[str, Any]], Any]
-CLOSED = object()
 
 _AUTOCAST = ((DispatchKey.AutocastCPU, "cpu"), (DispatchKey.AutocastCUDA, "cuda"))
 
@@ -48,7 +44,7 @@ def is_query(func: Any) -> bool:
 def opener(func: Any) -> Opener | None:
     """How to run ``func`` so that the ops inside reach the mode; None when there is nothing to open."""
     if isinstance(func, HigherOrderOperator):
-        return _HIGHER_ORDER.get(func.name())
+        return higher_order.OPENERS.get(func.name())
     return _open_composite if is_composite(func) else None
 
 
@@ -112,63 +108,6 @@ _BELOW_AUTOGRAD = (DispatchKey.ADInplaceOrView, DispatchKey.Conjugate, DispatchK
 
 def _open_composite(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if has_kernel_for(func, args):
-        return CLOSED
+        return higher_order.CLOSED
     with recorder.reopened(), switched_on(_BELOW_AUTOGRAD):
         return func._op_dk(DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
-
-
-def _open_kernel(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Higher-order ops whose eager definition is plain torch code."""
-    with recorder.reopened():
-        return func.py_kernels[DispatchKey.CompositeExplicitAutograd](*args, **kwargs)
-
-
-def _open_while(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if any(isinstance(t, FakeTensor) for t in tree_leaves(args)):
-        return CLOSED  # nobody knows how often a fake condition holds
-    return _open_kernel(recorder, func, args, kwargs)
-
-
-def _open_cond(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    predicate, if_true, if_false, operands = args
-    if isinstance(predicate, FakeTensor):
-        return CLOSED  # nobody knows which branch a fake predicate takes
-    with recorder.reopened():
-        return (if_true if predicate else if_false)(*operands)
-
-
-def _open_scan(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    from torch._higher_order_ops.scan import generic_scan
-
-    combine, init, xs, *additional = args
-    with recorder.reopened():
-        return generic_scan(combine, init, xs, additional_inputs=additional[0] if additional else ())
-
-
-def _open_call(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Higher-order ops that call their first argument on the last."""
-    with recorder.reopened():
-        return args[0](*args[-1])
-
-
-def _open_subgraph(recorder: ThreadRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    subgraph, _identifier, *operands = args
-    with recorder.reopened():
-        return subgraph(*operands)
-
-
-#: The higher-order ops that are opened; any other is run whole and listed as unpriced.
-_HIGHER_ORDER: dict[str, Opener] = {
-    "cond": _open_cond,
-    "while_loop": _open_while,
-    "while_loop_stack_output": _open_while,
-    "scan": _open_scan,
-    "associative_scan": _open_kernel,
-    "map_impl": _open_kernel,
-    "flex_attention": _open_kernel,
-    "flex_attention_backward": _open_kernel,
-    "out_dtype": _open_kernel,
-    "hints_wrapper": _open_kernel,
-    "strict_mode": _open_call,
-    "invoke_subgraph": _open_subgraph,
-}

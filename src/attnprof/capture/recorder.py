@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import (
     is_traceable_wrapper_subclass_type,
 )
 
-from attnprof.capture import execution
+from attnprof.capture import execution, higher_order
 from attnprof.capture.attribution import Attribution, Scopes, numbers_work
 from attnprof.capture.modules import Modules
 from attnprof.capture.calls import Calls
@@ -53,6 +53,7 @@ class ThreadRecorder(TorchDispatchMode):
             recorder.scopes, self.scopes, recorder.modules.owner_of, recorder.numbers_trusted
         )
         self._signatures = recorder.signatures
+        self._id_of = recorder.signatures.id_of
         self._plans = recorder.signatures.plans
         self.visiting = False  # pushed by a hook on a thread that is not the profiler's
         self._autocast: tuple[Any, ...] | None = None  # inside an opened op: the autocast it runs under
@@ -74,7 +75,8 @@ class ThreadRecorder(TorchDispatchMode):
                 scope = attribution.forward()
             else:
                 attribution.last = _next_number()
-        self.events.append(self._signatures.id_of(plan, args, kwargs, out))
+        signature = plan.only
+        self.events.append(self._id_of(plan, args, kwargs, out) if signature is None else signature)
         self.scopes.append(scope)
         return out
 
@@ -93,7 +95,7 @@ class ThreadRecorder(TorchDispatchMode):
                     out = plan.opener(self, func, args, kwargs)
                 finally:
                     self._autocast = before
-                if out is not execution.CLOSED:
+                if out is not higher_order.CLOSED:
                     return out
             out = func(*args, **kwargs)
         self.note(plan, args, kwargs, out)
@@ -103,7 +105,7 @@ class ThreadRecorder(TorchDispatchMode):
         """Record one op call."""
         node, attribution = _current_node(), self.attribution
         scope = attribution.backward(node) if node is not None else attribution.forward()
-        self.events.append(self._signatures.id_of(plan, args, kwargs, out))
+        self.events.append(self._id_of(plan, args, kwargs, out))
         self.scopes.append(scope)
 
     def _autocast_for(self, plan: Plan, func: Any) -> tuple[Any, ...]:
@@ -157,6 +159,7 @@ class Recorder:
                 register_optimizer_step_post_hook(self._after_step),
             ):
                 stack.callback(handle.remove)
+            stack.enter_context(higher_order.eager_control_flow())
             mode = self._mode_of_thread()
             mode.attribution.reset()
             stack.enter_context(mode)

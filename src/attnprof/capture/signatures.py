@@ -58,8 +58,7 @@ class Signatures:
     def id_of(self, plan: Plan, args: Sequence[Any], kwargs: dict[str, Any] | None, out: Any) -> int:
         """The id of this call's signature."""
         if plan.shapeless:
-            if plan.only is None:
-                plan.only = self._intern(OpSignature(plan.name, view=True))
+            plan.only = self._intern(OpSignature(plan.name, view=True))
             return plan.only
         try:
             key = _key(args, kwargs, out if plan.open_outputs else None)
