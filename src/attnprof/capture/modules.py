@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attnprof.capture.signatures import tensor_meta
 from attnprof.core.trace import OPTIMIZER, OUTSIDE, ROOT, ModuleRecord, ParameterRecord
 
 #: Attributes under which wrappers hold the module they wrap; they vanish from names.
@@ -49,6 +50,7 @@ class Modules:
         self._owner: dict[int, int] = {}  # id of a parameter -> module index
         self._parameter_ids: dict[int, int] = {}
         self._foreign: dict[tuple[int, str], list[int]] = {}
+        self._lazy: set[int] = set()
         self.wrappers: set[int] = set()
         if model is not None:
             inner = unwrap(model)
@@ -69,11 +71,12 @@ class Modules:
         return self._owner.get(id(parameter), OUTSIDE)
 
     def refresh(self) -> None:
-        """Read parameters once more: lazy ones have a shape only after the first forward."""
-        for index, reference in self._alive.items():
-            module = reference()
+        """Read lazy parameters once more: they have a shape only after the first forward."""
+        for index in self._lazy:
+            module = self._alive[index]()
             if module is not None:
                 self._describe(module, index)
+        self._lazy.clear()
 
     def _adopt(self, module: nn.Module, parent: int) -> int:
         parent = ROOT if parent in (OUTSIDE, OPTIMIZER) else parent
@@ -140,13 +143,15 @@ class Modules:
 
     def _parameters(self, module: nn.Module, index: int) -> Iterator[ParameterRecord]:
         for name, parameter in module._parameters.items():
-            if parameter is None or not hasattr(parameter, "shape") or nn.parameter.is_lazy(parameter):
+            if parameter is None:
+                continue
+            if nn.parameter.is_lazy(parameter):
+                self._lazy.add(index)
                 continue
             self._owner.setdefault(id(parameter), index)
             ident = self._parameter_ids.setdefault(id(parameter), len(self._parameter_ids))
-            dtype = str(parameter.dtype).removeprefix("torch.")
-            shape = tuple(int(n) for n in parameter.shape)
-            yield ParameterRecord(name, shape, dtype, parameter.requires_grad, ident)
+            meta = tensor_meta(parameter)
+            yield ParameterRecord(name, meta.shape, meta.dtype, parameter.requires_grad, ident)
 
 
 def _is_scalar(value: Any) -> bool:

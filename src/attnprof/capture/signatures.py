@@ -8,6 +8,7 @@ arguments are the same tensor, and, for ops whose outputs the inputs do not dete
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -207,18 +208,23 @@ class _Describer:
         return text.removeprefix("torch.")
 
 
+@cache
+def _name(kind: Any) -> str:
+    """A dtype, device or layout as text, without ``torch.``."""
+    return str(kind).removeprefix("torch.")
+
+
 def tensor_meta(t: Tensor, ident: int = -1, contents: bool = False) -> TensorMeta:
     """A tensor as plain values. A nested tensor is a flat buffer whose ``values`` are its pieces' shapes."""
-    dtype, device = str(t.dtype).removeprefix("torch."), str(t.device)
-    layout = str(t.layout).removeprefix("torch.")
-    if t.is_nested and layout == "strided":
+    dtype, device = _name(t.dtype), _name(t.device)
+    if t.layout is not torch.strided:
+        layout, shape = _name(t.layout), tuple(map(int, t.shape))
+        return TensorMeta(shape, (), dtype, device, ident, layout, nnz=_stored_entries(t, layout))
+    if t.is_nested:
         pieces = t._nested_tensor_size()  # type: ignore[attr-defined]
         return TensorMeta((t.numel(),), (1,), dtype, device, ident, "nested", values=tuple(pieces.flatten().tolist()))
-    shape = tuple(int(n) for n in t.shape)
-    if layout != "strided":
-        return TensorMeta(shape, (), dtype, device, ident, layout, nnz=_stored_entries(t, layout))
-    stride = tuple(int(n) for n in t.stride())
-    return TensorMeta(shape, stride, dtype, device, ident, values=_contents(t) if contents else None)
+    values = _contents(t) if contents else None
+    return TensorMeta(tuple(map(int, t.shape)), tuple(map(int, t.stride())), dtype, device, ident, values=values)
 
 
 def _stored_entries(t: Tensor, layout: str) -> int | None:
