@@ -51,6 +51,7 @@ class Modules:
         self._parameter_ids: dict[int, int] = {}
         self._foreign: dict[tuple[int, str], list[int]] = {}
         self._lazy: set[int] = set()
+        self.outermost = {ROOT}  # modules that were called from outside any module
         self.wrappers: set[int] = set()
         if model is not None:
             inner = unwrap(model)
@@ -91,6 +92,8 @@ class Modules:
         prefix = self.records[parent].fqn
         index = self._add(module, f"{prefix}.{name}" if prefix else name, parent, None)
         siblings.append(index)
+        if parent == ROOT:
+            self.outermost.add(index)
         return index
 
     def _has_children(self, index: int) -> bool:

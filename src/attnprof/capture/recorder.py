@@ -33,6 +33,7 @@ from attnprof.core.trace import OPTIMIZER, ROOT, Trace
 _current_node = torch._C._current_autograd_node  # type: ignore[attr-defined]
 _next_number = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 _FAKE = (FakeTensor,)
+_DEVICE_QUERY = torch.ops.prim.device.default
 
 
 class ThreadRecorder(TorchDispatchMode):
@@ -59,6 +60,8 @@ class ThreadRecorder(TorchDispatchMode):
         self._autocast: tuple[Any, ...] | None = None  # inside an opened op: the autocast it runs under
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _DEVICE_QUERY and len(types) == 1 and types[0] is FakeTensor:
+            return FakeTensor.__torch_dispatch__(func, types, args)  # two of three calls of a fake run
         plan = self._plans.get(id(func))
         if plan is None:
             plan = self._signatures.plan(func)
@@ -215,7 +218,7 @@ class Recorder:
         stack = attribution.stack
         index = self.modules.index_of(module, stack[-1] if stack else ROOT)
         if stack:
-            if self.modules.records[index].parent in (None, ROOT) and not _is_running(stack, self.modules):
+            if index in self.modules.outermost and not _is_running(stack, self.modules):
                 attribution.reset()  # an interrupt took the frames away without a hook
         elif attribution.stepping and not self._is_stepping():
             attribution.end_step()  # the optimizer raised: its hook did not run
@@ -294,7 +297,8 @@ def _running(*names: str) -> Iterator[Any]:
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name in names:
-            yield frame.f_locals.get("self", frame.f_locals.get("args", (None,))[0])
+            local = frame.f_locals
+            yield local["self"] if "self" in local else next(iter(local.get("args", ())), None)
         frame = frame.f_back  # type: ignore[assignment]
 
 

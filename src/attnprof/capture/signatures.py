@@ -36,6 +36,9 @@ _CONTENTS = {
     "aten._cudnn_attention_backward": ("cum_seq_q", "cum_seq_k"),
 }
 
+#: Ops whose output shapes depend on contents though torch's tags do not say so.
+_OPEN = ("aten._to_sparse", "aten._nested_tensor_from_mask.", "aten._nested_from_padded", "aten._pack_padded_sequence")
+
 #: Floats that formulas may tell apart; every other float is one representative value.
 _FLOATS = {v: f"f{v}" for v in (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, float("inf"), float("-inf"))}
 _NO_KWARGS: dict[str, Any] = {}
@@ -107,7 +110,10 @@ def _extend(key: list[Any], tensors: list[Tensor], values: Iterable[Any]) -> Non
     for a in values:
         kind = a.__class__
         if kind in PLAIN:
-            key += (a.shape, a.stride(), a.dtype)
+            stride = a.stride()
+            if 0 in stride and a.layout is not torch.strided:  # sparse COO and mkldnn make up strides
+                raise NotImplementedError
+            key += (a.shape, stride, a.dtype)
             tensors.append(a)
         elif a is None or kind is int:
             key.append(a)
@@ -143,6 +149,7 @@ class Plan:
         self.open_outputs = (
             schema is None
             or not self.name.startswith(("aten.", "prims."))
+            or self.name.startswith(_OPEN)
             or torch.Tag.dynamic_output_shape in tags
             or torch.Tag.data_dependent_output in tags
         )
