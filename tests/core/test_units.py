@@ -85,6 +85,15 @@ def test_macs_halve_contractions_only() -> None:
     assert macs.name("flops") == "FLOP"
 
 
+def test_a_number_with_its_unit() -> None:
+    assert PLAIN.named(19_300_000_000, "matmul") == "19.3 GFLOP"
+    assert Units(macs=True).named(19_300_000_000, "matmul") == "9.65 GMAC"
+    assert PLAIN.named(512) == "512 FLOP"
+    assert PLAIN.named(13_600_000, "bytes") == "13.6 MB"
+    assert PLAIN.named(12, "count") == "12"
+    assert PLAIN.named(float("inf")) == "inf FLOP"
+
+
 @given(st.integers(min_value=1, max_value=10**33))
 def test_three_figures_are_within_half_a_unit_of_the_third(value: int) -> None:
     number, prefix = split(value)

@@ -51,7 +51,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(AttnprofError, match="cannot write .*run.json: No space left on device"):
+    with pytest.raises(AttnprofError, match=r"cannot write .*run.json: No space left on device"):
         write_text(tmp_path / "run.json", "new")
     assert os.listdir(tmp_path) == []
 
@@ -66,7 +66,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 
 def test_places_that_cannot_be_written_are_named_before(tmp_path: Path) -> None:
-    with pytest.raises(AttnprofError, match="the folder .*nowhere does not exist"):
+    with pytest.raises(AttnprofError, match=r"the folder .*nowhere does not exist"):
         check_writable(tmp_path / "nowhere" / "run.json")
     with pytest.raises(AttnprofError, match="is a folder; name a file in it"):
         check_writable(tmp_path)

@@ -68,6 +68,13 @@ class Units:
         number, prefix = split(value, self.binary and kind == "bytes")
         return f"{number} {prefix}{unit}".rstrip()
 
+    def named(self, value: Number, kind: Kind = "flops") -> str:
+        """One number with its unit: ``19.3 GFLOP``, ``9.65 GMAC``, ``13.6 GB``."""
+        text = self.text(value, kind)
+        if kind == "bytes" or not self.name(kind):
+            return text
+        return f"{text}{'' if text[-1].isalpha() and math.isfinite(value) else ' '}{self.name(kind)}"
+
     def column(self, values: Sequence[Number | None], kind: Kind = "flops") -> tuple[str, list[str]]:
         """A column of numbers as (unit for the header, cells of one width).
 

@@ -1,0 +1,145 @@
+"""TARGET on the command line: ``file.py:callable`` or ``package.module:callable``, and what it returns."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from attnprof.core.errors import AttnprofError, closest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_FORMS = "write file.py:callable or package.module:callable"
+_RETURNS = "it must return a module, (module, args) or (module, args, kwargs)"
+
+
+@dataclass(slots=True)
+class Target:
+    """What a target returned: a module and the arguments of one call."""
+
+    model: nn.Module
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] | None = None
+
+
+def find(text: str) -> Callable[[], Any] | nn.Module:
+    """The callable (or module) that TARGET names; its file is imported, as ``python file.py`` would.
+
+    Raises :class:`AttnprofError` when there is no such thing. An exception of the imported code passes through.
+    """
+    place, colon, path = text.rpartition(":")
+    if not colon or not place or not path or os.sep in path:
+        raise AttnprofError(f'target "{text}" names no callable: {_FORMS}.')
+    found: Any = _import(place)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            names = _callables(found)
+            known = closest(part, names) or (f" It has {', '.join(names[:6])}." if names else "")
+            raise AttnprofError(f'{place} has no "{part}".{known}')
+        found = getattr(found, part)
+    _check(found, text)
+    return found  # type: ignore[no-any-return]
+
+
+def build(target: Callable[[], Any] | nn.Module, text: str) -> Target:
+    """Call the target and look at what it returned. An exception of its own passes through."""
+    from torch import nn
+
+    made = target if isinstance(target, nn.Module) else target()
+    if isinstance(made, nn.Module):
+        return Target(made)
+    parts = made if isinstance(made, tuple) else ()
+    if not parts or not isinstance(parts[0], nn.Module) or len(parts) > 3:
+        raise AttnprofError(f"{text} returned {_described(made)}; {_RETURNS}.")
+    args = parts[1] if len(parts) > 1 else ()
+    kwargs = parts[2] if len(parts) > 2 else None
+    if not isinstance(args, tuple | list):
+        hint = "(model, (), kwargs)" if isinstance(args, Mapping) else "(model, (x,))"
+        raise AttnprofError(f"{text} returned {_described(made)}; args is a tuple: write {hint}.")
+    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
+        raise AttnprofError(f"{text} returned {_described(made)}; kwargs is a dict of argument names.")
+    return Target(parts[0], tuple(args), kwargs)
+
+
+def _import(place: str) -> ModuleType:
+    if place.endswith(".py") or os.sep in place:
+        return _import_file(Path(place))
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise AttnprofError(f'"{place}" is neither a Python file nor a module: {_FORMS}.')
+    sys.path.insert(0, os.getcwd())
+    try:
+        spec = importlib.util.find_spec(place)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (place == error.name or place.startswith(f"{error.name}.")):
+            raise  # a package on the way was found, and its own import failed
+        spec = None
+    if spec is None:
+        hint = f" There is a file {place}.py: write {place}.py:callable." if Path(f"{place}.py").exists() else ""
+        raise AttnprofError(f'no module "{place}" can be imported from {os.getcwd()}.{hint}')
+    return importlib.import_module(place)
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.exists():
+        folder = path.parent
+        names = [str(folder / found.name) for found in folder.glob("*.py")] if folder.is_dir() else []
+        raise AttnprofError(f"{path} does not exist.{closest(str(path), names)}")
+    if path.is_dir() or path.suffix != ".py":
+        raise AttnprofError(f"{path} is not a Python file: {_FORMS}.")
+    sys.path.insert(0, str(path.resolve().parent))
+    name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"_target_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise AttnprofError(f"{path} is not a Python file: {_FORMS}.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look a class's module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _check(found: Any, text: str) -> None:
+    from torch import nn
+
+    if isinstance(found, nn.Module):
+        return
+    if not callable(found):
+        raise AttnprofError(f"{text} is {_described(found)}, which cannot be called: {_FORMS}.")
+    try:
+        needed = [
+            p.name
+            for p in inspect.signature(found).parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+    except (TypeError, ValueError):  # a builtin without a signature: the call will tell
+        return
+    if needed:
+        raise AttnprofError(
+            f"{text} needs {', '.join(needed)}, but a target is called without arguments; "
+            f"name a function that makes the model."
+        )
+
+
+def _callables(place: Any) -> list[str]:
+    """The names of what can be called in a module or class, those it merely imported left out."""
+    home = place.__name__ if isinstance(place, ModuleType) else None
+    found = {name: getattr(place, name, None) for name in dir(place) if not name.startswith("_")}
+    return [n for n, v in found.items() if callable(v) and (home is None or getattr(v, "__module__", home) == home)]
+
+
+def _described(value: Any) -> str:
+    """``a dict``, ``(Linear, Tensor)``: the kind of a value, never its contents."""
+    if isinstance(value, tuple):
+        return f"({', '.join(type(item).__name__ for item in value)})"
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -1,0 +1,114 @@
+"""The columns of a table: what each shows, under which heading, and which go first when space is short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from attnprof.core.cost import ZERO, Cost
+from attnprof.core.units import Units, align, intensity, share
+
+SHORT = {"forward": "fwd", "backward": "bwd", "recompute": "recomp", "optimizer": "optim", "other": "other"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The numbers of one row: its calls, parameters (None: not applicable) and costs by phase."""
+
+    calls: int | None
+    params: int | None
+    costs: Mapping[str, Cost]
+
+    @property
+    def total(self) -> Cost:
+        return Cost.sum(self.costs.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A heading of two lines and one cell per row, all of one width."""
+
+    heading: tuple[str, str]
+    cells: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        return max(map(len, (*self.heading, *self.cells[:1])))
+
+
+class Columns:
+    """Every column that a set of rows can have."""
+
+    def __init__(self, lines: Sequence[Line], phases: Sequence[str], units: Units) -> None:
+        self.lines = lines
+        self.units = units
+        self.totals = [line.total for line in lines]
+        # A phase without matmul FLOPs in any row has no matmul column.
+        self.phases = [p for p in phases if any(line.costs.get(p, ZERO).matmul_flops for line in lines)]
+
+    def calls(self) -> Column:
+        return self._counts("calls", [line.calls for line in self.lines])
+
+    def params(self) -> Column:
+        return self._counts("params", [line.params for line in self.lines])
+
+    def matmul_by_phase(self) -> list[Column]:
+        """Matmul FLOPs, one column per phase that has any."""
+        return [self._matmul([line.costs.get(p, ZERO) for line in self.lines], SHORT[p]) for p in self.phases]
+
+    def matmul(self) -> Column:
+        return self._matmul(self.totals)
+
+    def vector(self) -> Column:
+        unit, cells = self.units.column([cost.vector_flops for cost in self.totals])
+        return Column(("vector", unit), tuple(cells))
+
+    def read(self) -> Column:
+        return self._bytes("read", [cost.read_bytes for cost in self.totals])
+
+    def written(self) -> Column:
+        return self._bytes("written", [cost.write_bytes for cost in self.totals])
+
+    def traffic(self) -> Column:
+        return self._bytes("bytes", [cost.bytes for cost in self.totals])
+
+    def intensity(self) -> Column:
+        cells = align([intensity(cost.intensity) if cost else None for cost in self.totals])
+        return Column(("", "FLOP/B"), tuple(cells))
+
+    def share(self, whole: int) -> Column:
+        """FLOPs of both kinds as per cent of ``whole``."""
+        cells = align([share(cost.flops, whole) for cost in self.totals])
+        return Column(("% of", "FLOPs"), tuple(cells))
+
+    def _matmul(self, costs: Sequence[Cost], phase: str = "") -> Column:
+        unit, cells = self.units.column([cost.matmul_flops for cost in costs], "matmul")
+        return Column(("matmul", f"{phase} {unit}".strip()), tuple(cells))
+
+    def _bytes(self, name: str, values: Sequence[int]) -> Column:
+        unit, cells = self.units.column(values, "bytes")
+        return Column((name, unit), tuple(cells))
+
+    def _counts(self, name: str, values: Sequence[int | None]) -> Column:
+        unit, cells = self.units.column(values, "count")
+        return Column((name, unit), tuple(cells))
+
+
+def layouts(columns: Columns, whole: int, *, params: bool) -> list[list[Column]]:
+    """Sets of columns, the fullest first: the order in which columns give way on a narrow terminal."""
+    calls, vector, share = [columns.calls()], [columns.vector()], [columns.share(whole)]
+    size = [columns.params()] if params else []
+    matmul, one = columns.matmul_by_phase(), [columns.matmul()]
+    both, traffic = [columns.read(), columns.written()], [columns.traffic()]
+    rate = [columns.intensity()]
+    return [
+        calls + size + matmul + vector + both + rate + share,
+        calls + size + matmul + vector + traffic + rate + share,
+        calls + matmul + vector + traffic + rate + share,
+        calls + matmul + vector + traffic + share,
+        matmul + vector + traffic + share,
+        one + vector + traffic + share,
+        one + vector + traffic,
+        one + vector,
+        one,
+    ]

@@ -1,0 +1,56 @@
+"""From a report to its ops, dearest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attnprof.analysis.report import Report
+from attnprof.core.cost import Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One op of a run: calls and costs by phase; ``known`` unless nobody priced it."""
+
+    name: str
+    calls: int
+    costs: dict[str, Cost]
+    known: bool
+
+    @property
+    def total(self) -> Cost:
+        return Cost.sum(self.costs.values())
+
+    def size(self, sort: str) -> tuple[int, ...]:
+        """What ``sort`` orders by, ties by FLOPs and bytes."""
+        cost = self.total
+        first = {
+            "flops": cost.flops,
+            "matmul": cost.matmul_flops,
+            "vector": cost.vector_flops,
+            "bytes": cost.bytes,
+            "read": cost.read_bytes,
+            "written": cost.write_bytes,
+            "calls": self.calls,
+        }[sort]
+        return first, cost.flops, cost.bytes, self.calls
+
+
+def operators(report: Report, phases: Sequence[str], sort: str) -> tuple[list[Operator], int]:
+    """The ops with a cost, or without a formula, largest first; and the calls of the others, which are free."""
+    unknown = set(report.unpriced)
+    costs: dict[str, dict[str, Cost]] = {}
+    calls: dict[str, int] = {}
+    for phase in phases:
+        for name, cost in report.by_operator(phase).items():
+            if cost:
+                costs.setdefault(name, {})[phase] = cost
+        for name, count in report.operator_calls(phase).items():
+            calls[name] = calls.get(name, 0) + count
+    found = [
+        Operator(name, calls.get(name, 0), costs.get(name, {}), name not in unknown)
+        for name in {**costs, **dict.fromkeys(n for n in unknown if n in calls)}
+    ]
+    free = sum(count for name, count in calls.items() if name not in costs and name not in unknown)
+    return sorted(found, key=lambda op: op.size(sort), reverse=True), free

@@ -1,0 +1,59 @@
+"""What a reader asked to see: rows, order, depth, phase, units. Checked before a run, not after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from attnprof.analysis.report import PHASES
+from attnprof.core.errors import AttnprofError, closest
+from attnprof.core.units import Units
+
+ROWS = ("module", "op")
+SORTS = ("flops", "matmul", "vector", "bytes", "read", "written", "params", "calls")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How to show a report.
+
+    ``by``: rows are modules or ops. ``depth``: levels of modules below the root (None: about a screenful).
+    ``sort``: largest first by this number (None: the model's order; ops by FLOPs). ``top``: only the largest
+    so many of each level, by FLOPs unless ``sort`` says otherwise, the rest as one line. ``phase``: only this one.
+    """
+
+    by: str = "module"
+    depth: int | None = None
+    sort: str | None = None
+    top: int | None = None
+    phase: str | None = None
+    units: Units = field(default_factory=Units)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        by: str = "module",
+        depth: int | None = None,
+        sort: str | None = None,
+        top: int | None = None,
+        phase: str | None = None,
+        units: Units | str = "decimal",
+    ) -> View:
+        """A view from words; raises :class:`AttnprofError` for one that is not known."""
+        _known("by", by, ROWS)
+        _known("sort", sort, SORTS)
+        _known("phase", phase, PHASES)
+        if by == "op" and sort == "params":
+            raise AttnprofError("ops have no parameters: sort by op with another key, such as flops.")
+        if depth is not None and depth < 0:
+            raise AttnprofError(f"depth {depth} is below 0, the model itself.")
+        if top is not None and top < 1:
+            raise AttnprofError(f"top {top} would show nothing: give 1 or more.")
+        if sort is None and (top is not None or by == "op"):
+            sort = "flops"
+        return cls(by, depth, sort, top, phase, Units.parse(units) if isinstance(units, str) else units)
+
+
+def _known(what: str, word: str | None, known: tuple[str, ...]) -> None:
+    if word is not None and word not in known:
+        raise AttnprofError(f'no {what} "{word}": it is one of {", ".join(known)}.{closest(word, known)}')
