@@ -28,9 +28,9 @@ import torch
 from attnprof.core.trace import OPTIMIZER, OUTSIDE, Scope
 
 _number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
-_node: Callable[[], Any] = torch._C._current_autograd_node  # type: ignore[attr-defined]
+_node: Callable[[], Any] = torch._C._current_autograd_node
 _task: Callable[[], int] = torch._C._current_graph_task_id
-_hooks: Callable[[bool], Any] = torch._C._autograd._top_saved_tensors_default_hooks  # type: ignore[attr-defined]
+_hooks: Callable[[bool], Any] = torch._C._autograd._top_saved_tensors_default_hooks
 _grad_enabled = torch.is_grad_enabled
 
 _UNNUMBERED = 2**64 - 1  # AccumulateGrad has no number of its own

@@ -30,12 +30,12 @@ class Calls:
         key: list[Any] = [index]
         for value in args:
             if isinstance(value, Tensor):
-                key += (None, value.shape, value.dtype)
+                key += (None, _shape(value), value.dtype)
         for name, value in kwargs.items():
             if isinstance(value, Tensor):
-                key += (name, value.shape, value.dtype)
+                key += (name, _shape(value), value.dtype)
         if isinstance(output, Tensor):
-            key += ("->", output.shape, output.dtype)
+            key += ("->", _shape(output), output.dtype)
         call = tuple(key)
         self._seen[call] = self._seen.get(call, 0) + 1
 
@@ -47,6 +47,13 @@ class Calls:
             texts = tuple(_texts(parts))
             calls = self._modules.records[index].calls
             calls[texts] = calls.get(texts, 0) + count
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    try:
+        return tensor.shape
+    except RuntimeError:  # a nested tensor has no one shape: how many pieces it has
+        return (tensor.size(0),)
 
 
 def _texts(parts: list[Any]) -> Iterable[str]:

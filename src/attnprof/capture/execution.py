@@ -24,7 +24,7 @@ from attnprof.capture import higher_order
 from attnprof.capture.higher_order import Opener
 
 if TYPE_CHECKING:
-    from attnprof.capture.recorder import ThreadRecorder
+    from attnprof.capture.mode import ThreadRecorder
 
 _AUTOCAST = ((DispatchKey.AutocastCPU, "cpu"), (DispatchKey.AutocastCUDA, "cuda"))
 
@@ -84,11 +84,15 @@ _FAST_PATHS = {
 }
 
 
-def autocast_outside(func: Any) -> tuple[DispatchKey, ...]:
-    """The autocast keys that were on where the op was called, less those that it has already been through."""
+def autocast_outside() -> tuple[DispatchKey, ...]:
+    """The autocast keys that were on where the op was called."""
     with torch._C._RestorePythonTLSSnapshot():  # type: ignore[attr-defined]
-        keys = [key for key, device in _AUTOCAST if torch.is_autocast_enabled(device)]
-    return tuple(key for key in keys if not (isinstance(func, OpOverload) and _has_kernel(func.name(), key.name)))
+        return tuple(key for key, device in _AUTOCAST if torch.is_autocast_enabled(device))
+
+
+def below_autocast(func: Any, keys: tuple[DispatchKey, ...]) -> tuple[DispatchKey, ...]:
+    """Of the autocast keys that were on, those that are still on inside ``func``: it may have used them up."""
+    return tuple(key for key in keys if not _has_kernel(func.name(), key.name))
 
 
 @contextmanager
@@ -96,7 +100,7 @@ def switched_on(keys: tuple[DispatchKey, ...]) -> Iterator[None]:
     """Dispatch keys that are off inside a handler, on again."""
     with ExitStack() as stack:
         for key in keys:
-            guard: AbstractContextManager[Any] = torch._C._SetExcludeDispatchKeyGuard(key, False)  # type: ignore[assignment]
+            guard: AbstractContextManager[Any] = torch._C._SetExcludeDispatchKeyGuard(key, False)
             stack.enter_context(guard)
         yield
 

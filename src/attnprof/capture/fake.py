@@ -48,9 +48,11 @@ def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
         return found
 
     saved: list[tuple[dict[str, Any], str, Tensor]] = []
+    tables: Any
     try:
         for module in model.modules():
-            for table in (module._parameters, module._buffers):
+            tables = (module._parameters, module._buffers)
+            for table in tables:
                 for name, tensor in table.items():
                     if tensor is not None and not isinstance(tensor, FakeTensor):
                         saved.append((table, name, tensor))
@@ -58,8 +60,8 @@ def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
         with mode:
             yield tree_map_only(Tensor, fake, values)
     finally:
-        for table, name, tensor in saved:
-            table[name] = tensor
+        for home, name, tensor in saved:
+            home[name] = tensor
 
 
 def _stand_in(mode: FakeTensorMode, tensor: Tensor) -> Tensor:

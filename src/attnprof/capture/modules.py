@@ -24,7 +24,7 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def _inner(module: nn.Module) -> nn.Module | None:
-    children = module._modules
+    children = dict(module._modules.items())  # a ScriptModule's is no dict
     for name in _WRAPPED:
         if children.get(name) is not None:
             return children[name]
@@ -161,5 +161,3 @@ def _is_scalar(value: Any) -> bool:
     if isinstance(value, tuple):
         return len(value) <= 8 and all(map(_is_scalar, value))
     return value is None or isinstance(value, bool | int | float | str)
-
-

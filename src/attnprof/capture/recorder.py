@@ -10,121 +10,21 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils._python_dispatch import (
-    TorchDispatchMode,
-    _get_current_dispatch_mode_stack,
-    is_traceable_wrapper_subclass_type,
-)
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from attnprof.capture import execution, higher_order
-from attnprof.capture.attribution import Attribution, Scopes, numbers_work
-from attnprof.capture.modules import Modules
+from attnprof.capture import higher_order
+from attnprof.capture.attribution import Scopes, numbers_work
 from attnprof.capture.calls import Calls
-from attnprof.capture.signatures import Plan, Signatures
+from attnprof.capture.mode import ThreadRecorder
+from attnprof.capture.modules import Modules
+from attnprof.capture.signatures import Signatures
 from attnprof.core.trace import OPTIMIZER, ROOT, Trace
-
-_current_node = torch._C._current_autograd_node  # type: ignore[attr-defined]
-_next_number = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
-_FAKE = (FakeTensor,)
-_DEVICE_QUERY = torch.ops.prim.device.default
-
-
-class ThreadRecorder(TorchDispatchMode):
-    """The dispatch mode of one thread: runs each op, then notes its signature and scope."""
-
-    supports_higher_order_operators = True
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing here is compiled: capture runs under the force_eager stance
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-        self.events: list[int] = []
-        self.scopes: list[int] = []
-        self.attribution = Attribution(
-            recorder.scopes, self.scopes, recorder.modules.owner_of, recorder.numbers_trusted
-        )
-        self._signatures = recorder.signatures
-        self._id_of = recorder.signatures.id_of
-        self._plans = recorder.signatures.plans
-        self.visiting = False  # pushed by a hook on a thread that is not the profiler's
-        self._autocast: tuple[Any, ...] | None = None  # inside an opened op: the autocast it runs under
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _DEVICE_QUERY and len(types) == 1 and types[0] is FakeTensor:
-            return FakeTensor.__torch_dispatch__(func, types, args)  # two of three calls of a fake run
-        plan = self._plans.get(id(func))
-        if plan is None:
-            plan = self._signatures.plan(func)
-        if (types and types != _FAKE) or plan.special:
-            return self._special(plan, func, types, args, kwargs or {})
-        out = func(*args, **kwargs) if kwargs else func(*args)
-        node = _current_node()
-        attribution = self.attribution
-        if node is not None:
-            scope = attribution.backward(node)
-        else:
-            scope = attribution.scope
-            if scope is None:
-                scope = attribution.forward()
-            else:
-                attribution.last = _next_number()
-        signature = plan.only
-        self.events.append(self._id_of(plan, args, kwargs, out) if signature is None else signature)
-        self.scopes.append(scope)
-        return out
-
-    def _special(self, plan: Plan, func: Any, types: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Subclasses are sent on to open themselves; composites and higher-order ops are opened here."""
-        if any(is_traceable_wrapper_subclass_type(t) for t in types):
-            self.recorder.wrapper_types.update(t.__name__ for t in types)
-            return NotImplemented
-        if plan.query or self._is_propagation(types):
-            return func(*args, **kwargs)
-        keys = self._autocast_for(plan, func)
-        with execution.switched_on(keys) if keys else ExitStack():
-            if plan.opener is not None:
-                before, self._autocast = self._autocast, keys
-                try:
-                    out = plan.opener(self, func, args, kwargs)
-                finally:
-                    self._autocast = before
-                if out is not higher_order.CLOSED:
-                    return out
-            out = func(*args, **kwargs)
-        self.note(plan, args, kwargs, out)
-        return out
-
-    def note(self, plan: Plan, args: Any, kwargs: Any, out: Any) -> None:
-        """Record one op call."""
-        node, attribution = _current_node(), self.attribution
-        scope = attribution.backward(node) if node is not None else attribution.forward()
-        self.events.append(self._id_of(plan, args, kwargs, out))
-        self.scopes.append(scope)
-
-    def _autocast_for(self, plan: Plan, func: Any) -> tuple[Any, ...]:
-        if not plan.redispatches:
-            return ()
-        return execution.autocast_outside(func) if self._autocast is None else self._autocast
-
-    def _is_propagation(self, types: Any) -> bool:
-        """Fake tensors in a run of DTensors are its shape propagation, not work of this rank."""
-        return FakeTensor in types and "DTensor" in self.recorder.wrapper_types
-
-    @contextmanager
-    def reopened(self) -> Iterator[None]:
-        """From inside the handler, let inner ops come back to it."""
-        with self:
-            yield
 
 
 class Recorder:
@@ -140,7 +40,7 @@ class Recorder:
         self.scopes = Scopes()
         self.modules = Modules(model)
         self.numbers_trusted = numbers_work()
-        self.wrapper_types: set[str] = set()
+        self.fake_modes: set[int] = set()  # those that the local parts of DTensors are made in
         self.steps: list[int] = []
         self._modes: list[ThreadRecorder] = []
         self._local = threading.local()

@@ -167,7 +167,8 @@ class Plan:
         """The full signature: every schema argument by name, defaults filled in."""
         describe = _Describer()
         named: list[tuple[str, Argument]] = []
-        mutated, overwritten = [], []
+        mutated: list[str] = []
+        overwritten: list[str] = []
         for position, spec in enumerate(self.arguments):
             if position < len(args):
                 value = args[position]
@@ -228,7 +229,7 @@ def tensor_meta(t: Tensor, ident: int = -1, contents: bool = False) -> TensorMet
         layout, shape = _name(t.layout), tuple(map(int, t.shape))
         return TensorMeta(shape, (), dtype, device, ident, layout, nnz=_stored_entries(t, layout))
     if t.is_nested:
-        pieces = t._nested_tensor_size()  # type: ignore[attr-defined]
+        pieces = t._nested_tensor_size()
         return TensorMeta((t.numel(),), (1,), dtype, device, ident, "nested", values=tuple(pieces.flatten().tolist()))
     values = _contents(t) if contents else None
     return TensorMeta(tuple(map(int, t.shape)), tuple(map(int, t.stride())), dtype, device, ident, values=values)

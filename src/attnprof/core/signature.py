@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from attnprof.core.tensor import TensorMeta
 
-Argument: TypeAlias = "TensorMeta | int | float | bool | str | None | tuple[Argument, ...]"
+Argument: TypeAlias = "TensorMeta | int | float | bool | str | tuple[Argument, ...] | None"
 
 
 def tensors_in(value: Argument) -> Iterator[TensorMeta]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from attnprof.core.signature import OpSignature
 
-Scalar: TypeAlias = "int | float | bool | str | None | tuple[Scalar, ...]"
+Scalar: TypeAlias = "int | float | bool | str | tuple[Scalar, ...] | None"
 
 #: Every phase an event can be in. ``optimizer_init`` is the step that creates optimizer state.
 PHASES = ("forward", "backward", "recompute", "optimizer", "optimizer_init", "other")
