@@ -36,7 +36,7 @@ class ThreadRecorder(TorchDispatchMode):
         return False  # nothing here is compiled: capture runs under the force_eager stance
 
     def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recorder = recorder
         self.events: list[int] = []
         self.scopes: list[int] = []

@@ -143,7 +143,7 @@ class Recorder:
         mode = self._mode_of_thread()
         if not mode.visiting:
             mode.visiting = True
-            mode.__enter__()
+            mode.__enter__()  # type: ignore[no-untyped-call]
         return mode
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
