@@ -21,6 +21,34 @@ def new_mode() -> FakeTensorMode:
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
+@contextmanager
+def building() -> Iterator[FakeTensorMode]:
+    """Build a model fake, conversions such as ``.to(torch.bfloat16)`` and ``.half()`` included.
+
+    torch swaps the fake parameters of a converted module and refuses while anything refers to them weakly;
+    the fake mode's own memory of what it made does. It is emptied around each conversion: it only keeps two
+    conversions of one real tensor the same.
+    """
+    mode = new_mode()
+    apply = nn.Module._apply
+    memory = mode.fake_tensor_converter.meta_converter.tensor_memo
+
+    def forgetful(self: nn.Module, fn: Any, *args: Any, **kwargs: Any) -> nn.Module:
+        def convert(tensor: Tensor) -> Tensor:
+            converted: Tensor = fn(tensor)
+            memory.clear()
+            return converted
+
+        return apply(self, convert, *args, **kwargs)  # type: ignore[no-any-return]
+
+    nn.Module._apply = forgetful  # type: ignore[method-assign]
+    try:
+        with mode:
+            yield mode
+    finally:
+        nn.Module._apply = apply  # type: ignore[method-assign]
+
+
 def mode_of(model: nn.Module, *values: Any) -> FakeTensorMode | None:
     """The fake mode a model was built under, or None for a real one."""
     for tensor in (*model.parameters(), *model.buffers()):

@@ -10,7 +10,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.modules.module import (
+    _global_forward_hooks_with_kwargs,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
@@ -55,9 +59,11 @@ class Recorder:
         with ExitStack() as stack:
             self._use_eager_stance()
             stack.callback(self._restore_stance)
+            hook = register_module_forward_hook(self._after_forward, with_kwargs=True, always_call=True)
+            stack.callback(_global_forward_hooks_with_kwargs.pop, hook.id, None)  # which torch forgets to remove
             for handle in (
+                hook,
                 register_module_forward_pre_hook(self._before_forward),
-                register_module_forward_hook(self._after_forward, with_kwargs=True, always_call=True),
                 register_optimizer_step_pre_hook(self._before_step),
                 register_optimizer_step_post_hook(self._after_step),
             ):
