@@ -37,7 +37,7 @@ FACES = {
     "integrations": {"fvcore", "torch", "transformers", "tqdm"},
 }
 for face, packages in FACES.items():
-    TABLE[face] = (BELOW_API | {"api"}, packages)
+    TABLE[face] = (BELOW_API | {"api", "__init__"}, packages)
 TABLE["__init__"] = (BELOW_API | {"api"}, set())
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -169,7 +169,7 @@ def drive(
 @contextmanager
 def fake_tensors() -> Iterator[None]:
     """Build a model of any size without memory: every tensor made inside is fake."""
-    from attnprof.capture.fake import new_mode
+    from attnprof.capture.fake import building
 
-    with new_mode():
+    with building():
         yield

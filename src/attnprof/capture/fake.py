@@ -21,27 +21,33 @@ def new_mode() -> FakeTensorMode:
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
+class _Forgetful(dict[Any, Any]):
+    """A memory that keeps nothing."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+
 @contextmanager
 def building() -> Iterator[FakeTensorMode]:
     """Build a model fake, conversions such as ``.to(torch.bfloat16)`` and ``.half()`` included.
 
     torch swaps the fake parameters of a converted module and refuses while anything refers to them weakly;
-    the fake mode's own memory of what it made does. It is emptied around each conversion: it only keeps two
-    conversions of one real tensor the same.
+    the fake mode's own memory of what it made does. During a conversion it remembers nothing.
     """
     mode = new_mode()
-    apply = nn.Module._apply
-    memory = mode.fake_tensor_converter.meta_converter.tensor_memo
+    converter: Any = mode.fake_tensor_converter.meta_converter
+    apply: Any = nn.Module._apply
 
-    def forgetful(self: nn.Module, fn: Any, *args: Any, **kwargs: Any) -> nn.Module:
-        def convert(tensor: Tensor) -> Tensor:
-            converted: Tensor = fn(tensor)
-            memory.clear()
-            return converted
+    def unremembered(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        memory, converter.tensor_memo = converter.tensor_memo, _Forgetful()
+        memory.clear()
+        try:
+            return apply(self, *args, **kwargs)
+        finally:
+            converter.tensor_memo = memory
 
-        return apply(self, convert, *args, **kwargs)  # type: ignore[no-any-return]
-
-    nn.Module._apply = forgetful  # type: ignore[method-assign]
+    nn.Module._apply = unremembered  # type: ignore[method-assign]
     try:
         with mode:
             yield mode

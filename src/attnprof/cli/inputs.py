@@ -132,7 +132,7 @@ def make(spec: InputSpec, generator: torch.Generator, device: Any = "cpu", fake:
 def _tensor(text: str, match: re.Match[str]) -> TensorSpec:
     word = _SHORT.get(match["dtype"], match["dtype"])
     if word not in _dtypes():
-        raise AttnprofError(f"--input '{text}': no dtype \"{match['dtype']}\".{closest(word, _dtypes())}")
+        raise AttnprofError(f"--input '{text}': no dtype \"{match['dtype']}\".{closest(word, sorted(_canonical()), 2)}")
     dtype = _dtypes()[word]
     sizes = [size.strip() for size in match["shape"].split(",")] if match["shape"].strip() else []
     if not all(size.isdigit() for size in sizes):
@@ -174,6 +174,11 @@ def _dtypes() -> dict[str, torch.dtype]:
     return {name: value for name, value in found.items() if not re.match(r"torch\.(q|bits)", str(value))}
 
 
+def _canonical() -> set[str]:
+    """Each dtype's own name, aliases such as ``half`` left out."""
+    return {str(dtype).removeprefix("torch.") for dtype in _dtypes().values()}
+
+
 def _device(model: nn.Module) -> Any:
     """Where the model's parameters are; the CPU for one without, and for one that is only ``meta``."""
     device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), "cpu")
@@ -213,6 +218,6 @@ def _check_complete(signature: inspect.Signature | None, target: Target) -> None
     except TypeError as error:
         forward = f"{type(target.model).__name__}.forward{signature}"
         raise AttnprofError(
-            f"the arguments do not fit {forward}: {error}. Return them from the target or give them with --input: "
-            f"{GRAMMAR}."
+            f"the arguments do not fit {forward}: {error}. Return them from the target, or give them with --input, "
+            "such as --input 'x=float32[2,128,768]'."
         ) from None
