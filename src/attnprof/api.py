@@ -69,7 +69,8 @@ class Profile:
         self._strict = strict
         self._recorder: Recorder | None = None
         self._depth = 0
-        self._meta: dict[str, Any] = {}
+        self._fake = False
+        self._notes: list[str] = []
 
     def __enter__(self) -> Profile:
         if self._recorder is None:
@@ -104,7 +105,8 @@ class Profile:
     def trace(self) -> Trace:
         """What was seen so far, unpriced."""
         trace = self._running("report").trace()
-        trace.meta.update(self._meta)
+        trace.meta["fake"] = self._fake
+        trace.notes.extend(self._notes)
         return trace
 
     def report(self) -> Report:
@@ -162,8 +164,19 @@ def drive(
     """:func:`run` into a profile of yours, which keeps what was counted when the model raises."""
     from attnprof.capture import driver
 
-    counting._meta["fake"] = fake
+    if fake:
+        counting._fake = True
+        counting._notes.append(_fake_note(kwargs or {}))
     driver.drive(counting, model, args, kwargs or {}, backward=backward, fake=fake)
+
+
+def _fake_note(kwargs: Mapping[str, Any]) -> str:
+    masks = [name for name in kwargs if "mask" in name]
+    which = f"with {', '.join(masks)}" if masks else "without a mask argument"
+    return (
+        f"Counted on fake tensors, {which}. They have no values: a model that looks at some (is this mask all ones?) "
+        "may take another path than in a real run, with the same matmul FLOPs but other vector FLOPs and bytes."
+    )
 
 
 @contextmanager

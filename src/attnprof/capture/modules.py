@@ -50,6 +50,7 @@ class Modules:
         self._owner: dict[int, int] = {}  # id of a parameter -> module index
         self._parameter_ids: dict[int, int] = {}
         self._foreign: dict[tuple[int, str], list[int]] = {}
+        self._built_of: dict[int, list[tuple[str, str, int]]] = {}  # of a foreign module: its parts' names, classes
         self._lazy: set[int] = set()
         self.outermost = {ROOT}  # modules that were called from outside any module
         self.wrappers: set[int] = set()
@@ -84,20 +85,35 @@ class Modules:
         label = f"({type(unwrap(module)).__name__})"
         siblings = self._foreign.setdefault((parent, label), [])
         for index in siblings:
-            reference = self._alive.get(index)
-            if (reference is None or reference() is None) and not self._has_children(index):
-                self._remember(module, index)
+            if self._takes_over(module, index):
                 return index
         name = label if not siblings else f"{label[:-1]} {len(siblings) + 1})"
         prefix = self.records[parent].fqn
         index = self._add(module, f"{prefix}.{name}" if prefix else name, parent, None)
         siblings.append(index)
+        self._built_of[index] = [
+            (name, type(part).__name__, self._index.get(id(part), index)) for name, part in module.named_modules()
+        ]
         if parent == ROOT:
             self.outermost.add(index)
         return index
 
-    def _has_children(self, index: int) -> bool:
-        return any(record.parent == index for record in self.records)
+    def _takes_over(self, module: nn.Module, index: int) -> bool:
+        """Give ``module`` the records of a dead one that was built the same; False when there is none at ``index``."""
+        before, parts = self._built_of[index], list(module.named_modules())
+        if [(name, type(part).__name__) for name, part in parts] != [(name, kind) for name, kind, _ in before]:
+            return False
+        pairs = [(part, record) for (_, part), (_, _, record) in zip(parts, before, strict=True)]
+        pairs = [(part, record) for part, record in pairs if self._index.get(id(part)) != record]
+        if any(id(part) in self._index or self._is_alive(record) for part, record in pairs):
+            return False
+        for part, record in pairs:
+            self._remember(part, record)
+        return True
+
+    def _is_alive(self, index: int) -> bool:
+        reference = self._alive.get(index)
+        return reference is not None and reference() is not None
 
     def _add(self, module: nn.Module, fqn: str, parent: int | None, index: int | None) -> int:
         known = self._index.get(id(module))

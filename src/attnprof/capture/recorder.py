@@ -49,6 +49,7 @@ class Recorder:
         self._modes: list[ThreadRecorder] = []
         self._local = threading.local()
         self._installed = ExitStack()
+        self._grad = torch.is_grad_enabled()
         self._stance: Any = None
         self._step_start: tuple[Optimizer, int] | None = None
         self._calls = Calls(self.modules)
@@ -190,6 +191,7 @@ class Recorder:
             event_scopes=[scope for mode in self._modes for scope in mode.scopes],
             modules=self.modules.records,
             steps=list(self.steps),
+            meta={"torch": torch.__version__, "grad": self._grad},
             notes=notes,
         )
 
