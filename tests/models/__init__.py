@@ -1,0 +1,1 @@
+"""Models of the ``transformers`` package, built small and with random weights: real architectures, no downloads."""
