@@ -103,6 +103,10 @@ def test_nested_input_runs_its_real_rows(lengths: list[int]) -> None:
     per_row = 8 * d * d + 4 * d * f
     assert found.useful_matmul_flops == sum(alone) == rows * per_row + 4 * d * sum(t * t for t in lengths)
     assert found.matmul_flops == rows * per_row + 4 * d * len(lengths) * longest**2  # the scores are padded
+    alone_vector = sum(rows_ * (8 * d + 2 * (5 * d + 2) + 4 * d + 2 * f) for rows_ in lengths)
+    softmax = sum(heads * t * (5 * t - 2) for t in lengths)
+    padding = (len(lengths) * longest - rows) * 4 * d  # biases of q, k, v and the scale of q, on padded rows too
+    assert found.vector_flops == alone_vector + softmax + padding
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

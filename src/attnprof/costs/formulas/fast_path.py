@@ -35,6 +35,10 @@ class _Sequences:
         return sum(t * t for t in self.lengths)
 
     @property
+    def padded_rows(self) -> int:
+        return len(self.lengths) * max(self.lengths, default=0)
+
+    @property
     def padded_pairs(self) -> int:
         return len(self.lengths) * max(self.lengths, default=0) ** 2
 
@@ -57,13 +61,15 @@ def _attends_by_piece(op: OpSignature, heads: int, width: int) -> bool:
 def _attention(op: OpSignature, x: _Sequences, heads: int) -> Work:
     """Projections 2 R D 3D, scores and weighted sum 4 D per pair (over all heads), output projection 2 R D^2.
 
-    Vector: the biases R 3D and R D; scaling q, R D; the softmax, 5T - 2 per row of T real keys. Masked scores
-    are selected, not added to. Averaged weights: heads - 1 additions and a division per pair.
+    Vector: the biases of q, k and v, 3D, and the scale of q, D, per row they are split into heads with (padded
+    ones too, where the scores are padded); the softmax, 5T - 2 per row of T real keys; the output's bias R D.
+    Masked scores are selected, not added to. Averaged weights: heads - 1 additions and a division per pair.
     """
     d, rows = x.width, x.rows
-    pairs = x.padded_pairs if x.nested and not _attends_by_piece(op, heads, d) else x.pairs
+    padded = x.nested and not _attends_by_piece(op, heads, d)
+    pairs, split = (x.padded_pairs, x.padded_rows) if padded else (x.pairs, rows)
     projections = 2 * rows * d * 3 * d + 2 * rows * d * d
-    vector = rows * 3 * d + rows * d + rows * d + heads * (5 * x.pairs - 2 * rows)
+    vector = split * (3 * d + d) + heads * (5 * x.pairs - 2 * rows) + rows * d
     if op.number("need_weights") and op.number("average_attn_weights"):
         vector += heads * pairs
     useful = projections + 4 * d * x.pairs if x.nested else None

@@ -11,7 +11,7 @@ from math import prod
 from attnprof.core.signature import OpSignature
 from attnprof.core.tensor import TensorMeta
 from attnprof.core.work import Work
-from attnprof.costs.registry import cost, movement, traffic
+from attnprof.costs.registry import cost, free, movement, traffic
 from attnprof.costs.traffic import default
 
 #: Scalar operations per element of an activation fused into a product.
@@ -144,8 +144,70 @@ def packed_linear_traffic(op: OpSignature) -> tuple[int, int]:
     return read + weight, written
 
 
+@cost("aten.quantize_per_tensor", "aten.quantize_per_channel")
+def quantize(op: OpSignature) -> Work:
+    """x / s + z, rounded: 3 per element; saturation is part of the cast."""
+    return Work(vector=3 * sum(t.numel for t in op.outs))
+
+
+@cost("aten.quantize_per_tensor_dynamic")
+def quantize_dynamic(op: OpSignature) -> Work:
+    """The range, then the quantisation."""
+    return Work(vector=_quantise(op.inputs[0]))
+
+
+@cost("aten.dequantize")
+def dequantize(op: OpSignature) -> Work:
+    """(q - z) s: 2 per element."""
+    return Work(vector=2 * sum(t.numel for t in op.outs))
+
+
+@cost(
+    "aten.fake_quantize_per_tensor_affine_cachemask",
+    "aten.fake_quantize_per_channel_affine_cachemask",
+    "aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+)
+def fake_quantize(op: OpSignature) -> Work:
+    """q = round(x / s + z) 3; the mask, q within [low, high], 3; clamped 2; (q - z) s 2: 10 per element."""
+    return Work(vector=10 * op.out.numel)
+
+
+@cost("aten._fused_moving_avg_obs_fq_helper")
+def observe_and_fake_quantize(op: OpSignature) -> Work:
+    """The range of x, 2(N - 1), then 10 per element; the running range and its scale are a handful, not counted."""
+    n = op.tensor("self").numel
+    return Work(vector=2 * max(0, n - 1) + 10 * n)
+
+
+@cost(
+    "aten.fake_quantize_per_tensor_affine_cachemask_backward",
+    "aten.fake_quantize_per_channel_affine_cachemask_backward",
+)
+def fake_quantize_backward(op: OpSignature) -> Work:
+    """The gradient times the mask."""
+    return Work(vector=op.out.numel)
+
+
+free(
+    (
+        "aten._empty_affine_quantized",
+        "aten._empty_per_channel_affine_quantized",
+        "aten.empty_quantized",
+        "aten.q_scale",
+        "aten.q_zero_point",
+        "aten.q_per_channel_scales",
+        "aten.q_per_channel_zero_points",
+        "aten.q_per_channel_axis",
+        "aten.qscheme",
+    ),
+    "memory without contents, or a question about how a tensor is quantised",
+)
+
 movement(
     (
+        "aten.int_repr",
+        "aten._make_per_tensor_quantized_tensor",
+        "aten._make_per_channel_quantized_tensor",
         "aten._convert_weight_to_int4pack",
         "aten._convert_weight_to_int4pack_for_cpu",
         "aten._dyn_quant_pack_4bit_weight",
