@@ -1,0 +1,1 @@
+"""Collectives: data moved between devices."""

@@ -1,0 +1,1 @@
+"""Foreach ops: over each list, the price of the single-tensor op."""

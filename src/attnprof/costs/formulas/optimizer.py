@@ -1,0 +1,1 @@
+"""Fused optimizer steps and gradient scaling: the scalar operations of each update, per parameter element."""

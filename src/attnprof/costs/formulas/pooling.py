@@ -1,0 +1,1 @@
+"""Pooling: every tap counts; only positions that some window touches are read."""

@@ -1,0 +1,1 @@
+"""Resampling: interpolation, grid sampling, im2col and col2im."""
