@@ -131,9 +131,11 @@ class Recorder:
             attribution.end_step()  # the optimizer raised: its hook did not run
         attribution.enter(index)
 
-    def _after_forward(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def _after_forward(self, module: nn.Module, args: Any, *rest: Any) -> None:
         if torch.compiler.is_compiling():
             return
+        # After an exception torch calls (module, args, None), whatever was asked for.
+        kwargs, output = rest if len(rest) == 2 else ({}, None)
         mode = getattr(self._local, "mode", None) or self._mode_in_new_thread()
         index = self.modules.index_of(module, ROOT)
         self._calls.note(index, module, args, kwargs, output)

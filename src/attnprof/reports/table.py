@@ -40,7 +40,7 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
         _operator_table(report, phases, view, width) if view.by == "op" else _layer_table(report, phases, view, width),
         wrapped(coverage(report), width),
     ]
-    return "\n".join("\n".join(block) for block in blocks if block) + "\n"
+    return "\n".join("\n".join(block) for block in blocks if block)
 
 
 def _header(report: Report, width: int) -> list[str]:
