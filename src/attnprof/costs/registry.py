@@ -47,8 +47,10 @@ def cost(*names: str) -> Callable[[F], F]:
     :class:`AttnprofError` when a name already has a formula.
     """
 
+    canonical_names = [canonical(name) for name in names]
+
     def register(formula: F) -> F:
-        for name in map(canonical, names):
+        for name in canonical_names:
             _claim(name)
             _formulas[name] = formula
         return formula
@@ -130,8 +132,10 @@ def free_reason(op: str) -> str | None:
 def user_cost(*names: str) -> Callable[[F], F]:
     """:func:`cost` for formulas from outside: their prices are saved with the trace."""
 
+    price_it = cost(*names)
+
     def register(formula: F) -> F:
-        cost(*names)(formula)
+        price_it(formula)
         _user.update(map(canonical, names))
         return formula
 
