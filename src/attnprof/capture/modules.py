@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -49,6 +50,7 @@ class Modules:
         self._alive: dict[int, weakref.ref[nn.Module]] = {}
         self._owner: dict[int, int] = {}  # id of a parameter -> module index
         self._parameter_ids: dict[int, int] = {}
+        self._new_ident = itertools.count()
         self._foreign: dict[tuple[int, str], list[int]] = {}
         self._built_of: dict[int, list[tuple[str, str, int]]] = {}  # of a foreign module: its parts' names, classes
         self._lazy: set[int] = set()
@@ -70,7 +72,8 @@ class Modules:
 
     def owner_of(self, parameter: Tensor) -> int:
         """The module that owns a parameter; OUTSIDE for a tensor that is nobody's."""
-        return self._owner.get(id(parameter), OUTSIDE)
+        index = self._owner.get(id(parameter), OUTSIDE)
+        return index if self._holds(index, parameter) or not self._is_alive(index) else OUTSIDE
 
     def refresh(self) -> None:
         """Read lazy parameters once more: they have a shape only after the first forward."""
@@ -109,11 +112,18 @@ class Modules:
             return False
         for part, record in pairs:
             self._remember(part, record)
+            self._describe(part, record)
         return True
 
     def _is_alive(self, index: int) -> bool:
         reference = self._alive.get(index)
         return reference is not None and reference() is not None
+
+    def _holds(self, index: int, parameter: Tensor) -> bool:
+        """Whether the module of a record is alive and holds this parameter: an id alone may be used again."""
+        reference = self._alive.get(index)
+        module = None if reference is None else reference()
+        return module is not None and any(p is parameter for p in module._parameters.values())
 
     def _add(self, module: nn.Module, fqn: str, parent: int | None, index: int | None) -> int:
         known = self._index.get(id(module))
@@ -167,8 +177,10 @@ class Modules:
             if nn.parameter.is_lazy(parameter):
                 self._lazy.add(index)
                 continue
-            self._owner.setdefault(id(parameter), index)
-            ident = self._parameter_ids.setdefault(id(parameter), len(self._parameter_ids))
+            if not self._holds(self._owner.get(id(parameter), OUTSIDE), parameter):
+                self._owner[id(parameter)] = index
+                self._parameter_ids[id(parameter)] = next(self._new_ident)
+            ident = self._parameter_ids[id(parameter)]
             meta = tensor_meta(parameter)
             yield ParameterRecord(name, meta.shape, meta.dtype, parameter.requires_grad, ident)
 

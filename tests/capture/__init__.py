@@ -1,0 +1,1 @@
+"""Capture, judged from outside: who is charged for each op, in which phase, and that nothing else changes."""
