@@ -117,6 +117,17 @@ def test_causal_backward_is_useful_in_the_same_proportion() -> None:
     assert price(op).cost.useful_matmul_flops == 4 * 2 * b * h * d * (t * (t + 1) // 2)
 
 
+def test_a_scale_of_one_is_not_multiplied() -> None:
+    b, h, t, s, d = 2, 3, 4, 5, 6
+    q, k, v = qkv(b, h, h, t, s, d, requires_grad=True)
+    ops = ops_of(lambda: F.scaled_dot_product_attention(q, k, v, scale=1.0).sum().backward())
+    forward = next(price(op).cost for op in ops if op.packet == CPU)
+    backward = next(price(op) for op in ops if op.packet == CPU + "_backward")
+    rows = b * h * t
+    assert forward.vector_flops == rows * 5 * s
+    assert (backward.cost.vector_flops, backward.recompute.vector_flops) == (rows * (2 * s + 2 * d - 1), rows * 2 * s)
+
+
 def test_an_additive_mask_is_added_and_read() -> None:
     b, h, t, s, d = 2, 3, 4, 5, 6
     q, k, v = qkv(b, h, h, t, s, d, requires_grad=True)

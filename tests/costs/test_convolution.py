@@ -19,11 +19,11 @@ from support import only_op, ops_of
 F32 = 4  # bytes
 
 
-def visit(x: Tensor, layer: nn.Module, out: Tensor) -> tuple[int, int]:
-    """Taps visited (padding included) and distinct input elements a tap connects with a real output."""
+def visit(x: Tensor, layer: nn.Module, out: Tensor) -> tuple[int, int, int]:
+    """Taps visited (padding included); distinct input and output elements that a tap connects."""
     kernel, stride, padding, dilation = layer.kernel_size, layer.stride, layer.padding, layer.dilation
     groups, transposed = layer.groups, layer.transposed
-    taps, touched = 0, set()
+    taps, touched, met = 0, set(), set()
     # The side that loops: outputs look for inputs; with transposed, inputs look for outputs.
     here, there = (x, out) if transposed else (out, x)
     for n, c in product(range(here.shape[0]), range(here.shape[1])):
@@ -37,8 +37,10 @@ def visit(x: Tensor, layer: nn.Module, out: Tensor) -> tuple[int, int]:
                     for p, s, u, d, pad in zip(position, stride, tap, dilation, padding, strict=True)
                 )
                 if all(0 <= e < size for e, size in zip(end, there.shape[2:], strict=True)):
-                    touched.add((n, c, *position) if transposed else (n, other, *end))
-    return taps, len(touched)
+                    near, far = (n, c, *position), (n, other, *end)
+                    touched.add(near if transposed else far)
+                    met.add(far if transposed else near)
+    return taps, len(touched), len(met)
 
 
 layers = st.fixed_dictionaries(
@@ -81,7 +83,7 @@ def test_forward_and_backward_against_brute_force(
     except RuntimeError:  # the kernel does not fit the input, or the output would be empty
         reject()
     out, forward, backward = costs(layer, x)
-    taps, touched = visit(x, layer, out)
+    taps, touched, met = visit(x, layer, out)
     weight, bias = layer.weight.numel(), how["bias"]
 
     assert forward.matmul_flops == 2 * taps
@@ -91,7 +93,7 @@ def test_forward_and_backward_against_brute_force(
 
     assert backward.matmul_flops == (1 + input_grad) * 2 * taps  # dW always, dX if asked
     assert backward.vector_flops == bias * (out.numel() - c_out)
-    assert backward.read_bytes == F32 * (out.numel() + touched + input_grad * weight)
+    assert backward.read_bytes == F32 * ((out.numel() if bias else met) + touched + input_grad * weight)
     assert backward.write_bytes == F32 * (input_grad * x.numel() + weight + bias * c_out)
 
 

@@ -171,10 +171,12 @@ def _mask(op: OpSignature) -> TensorMeta | None:
     return op.maybe("attn_mask") or op.maybe("attn_bias") or op.maybe("bias")
 
 
-def _extra_passes(op: OpSignature) -> tuple[int, int]:
-    """Operations per score beyond scale and softmax: adding a mask that is a number; dropout's rescaling."""
+def _passes(op: OpSignature) -> tuple[int, int, int]:
+    """Operations per score beside the softmax: the scale (none when it is given as 1), adding a mask that is a
+    number, dropout's rescaling."""
     mask = _mask(op)
-    return int(mask is not None and mask.is_floating), int(op.number("dropout_p") > 0)
+    scale = int(op.value("scale") != 1)
+    return scale, int(mask is not None and mask.is_floating), int(op.number("dropout_p") > 0)
 
 
 def _sum_useful(op: OpSignature, found: Iterable[Problem]) -> int | None:
@@ -186,7 +188,7 @@ def _sum_useful(op: OpSignature, found: Iterable[Problem]) -> int | None:
 def attention(op: OpSignature) -> Work:
     """Q K^T takes 2 T S dk FLOPs per head and P V takes 2 T S dv.
 
-    Vector, per query row of S scores: scale S, softmax 5S - 2 (maximum, subtract, exp, sum, divide), the
+    Vector, per query row of S scores: scale S unless it is 1, softmax 5S - 2 (maximum, subtract, exp, sum, divide), the
     logsumexp 2 (log, add) where one is returned; S for an additive mask; S for dropout's 1 / (1 - p). The
     probabilities are divided, as the definition says, though some kernels divide the dv outputs instead;
     drawing the dropout mask and applying it are selection, 0.
@@ -194,11 +196,11 @@ def attention(op: OpSignature) -> Work:
     found = problems(op)
     dk, dv = _widths(op)
     pairs, rows = sum(p.pairs for p in found), sum(p.rows for p in found)
-    additive, dropout = _extra_passes(op)
+    scale, additive, dropout = _passes(op)
     useful = _sum_useful(op, found)
     return Work(
         matmul=2 * pairs * (dk + dv),
-        vector=pairs * (6 + additive + dropout) - 2 * rows + (2 * rows if _returns_logsumexp(op) else 0),
+        vector=pairs * (5 + scale + additive + dropout) - 2 * rows + (2 * rows if _returns_logsumexp(op) else 0),
         useful=None if useful is None else 2 * useful * (dk + dv),
     )
 
@@ -222,13 +224,13 @@ def attention_backward(op: OpSignature) -> Work:
     found = problems(op)
     dk, dv = _widths(op)
     pairs, rows = sum(p.pairs for p in found), sum(p.rows for p in found)
-    additive, dropout = _extra_passes(op)
+    scale, additive, dropout = _passes(op)
     to_q, to_k, to_v, to_mask = ([isinstance(o, TensorMeta) and o.numel > 0 for o in op.outputs] + [False] * 4)[:4]
     if op.packet.startswith("aten._efficient"):
         to_mask = bool(op.number("bias_requires_grad"))
     through_scores = to_q or to_k or to_mask
     per_pair = 2 * dv * (to_v + through_scores) + 2 * dk * (to_q + to_k)
-    vector = through_scores * (pairs * (3 + dropout) + rows * (2 * dv - 1))
+    vector = through_scores * (pairs * (2 + scale + dropout) + rows * (2 * dv - 1))
     if to_mask and len(op.outs) == 4:
         vector += max(0, pairs - op.outs[3].numel)
     useful = _sum_useful(op, found)
@@ -237,7 +239,7 @@ def attention_backward(op: OpSignature) -> Work:
         vector=vector,
         useful=None if useful is None else useful * per_pair,
         recompute_matmul=2 * pairs * dk,
-        recompute_vector=pairs * (3 + additive + dropout),
+        recompute_vector=pairs * (2 + scale + additive + dropout),
     )
 
 

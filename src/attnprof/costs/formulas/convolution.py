@@ -70,7 +70,7 @@ class _Window:
     dilation: int
 
     def touched(self, positions: int, outputs: int) -> int:
-        """How many of ``positions`` inputs some tap u of some output o reads: o s + u d - p within [0, positions)."""
+        """How many of ``positions`` some tap u of some output o reads: o s + u d - p within [0, positions)."""
         if not outputs or not self.kernel:
             return 0
         if self.dilation == 1 and self.stride <= self.kernel:  # windows that meet or overlap: one interval
@@ -82,7 +82,7 @@ class _Window:
         return sum(0 <= position < positions for position in seen)
 
     def scattering(self, inputs: int, positions: int) -> int:
-        """How many inputs of a transposed convolution reach one of ``positions`` outputs (padding crops them)."""
+        """How many of ``inputs`` windows have a tap within ``positions``: some lie wholly in the padding."""
         taps = [u * self.dilation - self.padding for u in range(self.kernel)]
         return sum(any(0 <= i * self.stride + tap < positions for tap in taps) for i in range(inputs))
 
@@ -138,36 +138,44 @@ def _windows(op: OpSignature, kernel: Sequence[int]) -> list[_Window]:
     return [_Window(*window) for window in zip(kernel, stride, padding, dilation, strict=True)]
 
 
-def _touched_bytes(op: OpSignature, x: TensorMeta, out: tuple[int, ...]) -> int:
-    """Bytes of the input that reach some output: per spatial dimension, multiplied; padding reads nothing."""
+def _reached_bytes(op: OpSignature, tensor: TensorMeta, other: tuple[int, ...], narrow: bool) -> int:
+    """Bytes of the positions of ``tensor`` that some tap joins to a position of ``other``: padding reads nothing.
+
+    Counted per spatial dimension and multiplied. ``narrow``: the tensor is the side whose every position has a
+    whole window, the output of a direct convolution or the input of a transposed one.
+    """
     kernel = op.ints("kernel_size") or op.tensor("weight").shape[2:]
-    if not x.stride or isinstance(op.value("padding"), str):
-        return x.bytes  # an opaque layout, or padding="same": where stride is 1 all of the input is used
-    lead, spatial = len(x.shape) - len(kernel), len(kernel)
-    used = prod(1 if stride == 0 and n else n for n, stride in zip(x.shape[:lead], x.stride[:lead], strict=True))
+    if not tensor.stride or isinstance(op.value("padding"), str):
+        return tensor.bytes  # an opaque layout, or padding="same", which goes with stride 1 and uses everything
+    lead, spatial = len(tensor.shape) - len(kernel), len(kernel)
+    used = prod(1 if st == 0 and n else n for n, st in zip(tensor.shape[:lead], tensor.stride[:lead], strict=True))
     for i, window in enumerate(_windows(op, kernel)):
-        n, outputs = x.shape[lead + i], out[len(out) - spatial + i]
-        reach = window.scattering(n, outputs) if _is_transposed(op) else window.touched(n, outputs)
-        used *= min(reach, 1) if x.stride[lead + i] == 0 else reach
-    return used * x.width
+        n, others = tensor.shape[lead + i], other[len(other) - spatial + i]
+        reach = window.scattering(n, others) if narrow else window.touched(n, others)
+        used *= min(reach, 1) if tensor.stride[lead + i] == 0 else reach
+    return used * tensor.width
 
 
 @traffic(*_DIRECT, *_TRANSPOSED)
 def convolution_traffic(op: OpSignature) -> tuple[int, int]:
-    """The input positions that the kernel touches, and all of the weight and bias."""
+    """The input positions that the kernel reaches, and all of the weight and bias."""
     x = _input(op)
     others = [t for t in op.inputs if t is not x]
-    return _touched_bytes(op, x, op.out.shape) + distinct_bytes(others), default(op)[1]
+    return _reached_bytes(op, x, op.out.shape, _is_transposed(op)) + distinct_bytes(others), default(op)[1]
 
 
 @traffic(*_BACKWARD)
 def convolution_backward_traffic(op: OpSignature) -> tuple[int, int]:
-    """dY always; the weight for dX; the touched input for dW. dX is written whole, zeros included."""
-    grad = op.tensor("grad_output")
-    to_input, to_weight, *_ = op.flags("output_mask")
-    read = distinct_bytes([grad, op.tensor("weight")] if to_input else [grad])
-    if to_weight:
-        read += _touched_bytes(op, _input(op), grad.shape)
+    """All of dY for db, else what of it meets a real input; the weight for dX; the input reached for dW.
+
+    dX is written whole, zeros included.
+    """
+    grad, x = op.tensor("grad_output"), _input(op)
+    to_input, to_weight, to_bias = (*op.flags("output_mask"), False)[:3]
+    transposed = _is_transposed(op)
+    read = grad.bytes if to_bias else _reached_bytes(op, grad, x.shape, not transposed)
+    read += op.tensor("weight").bytes if to_input else 0
+    read += _reached_bytes(op, x, grad.shape, transposed) if to_weight else 0
     return read, default(op)[1]
 
 

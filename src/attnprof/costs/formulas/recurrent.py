@@ -27,7 +27,7 @@ class Cell:
 
     ``forward`` adds, per gate, the input's product to the hidden state's: lstm 4, gru 2 (its third pair is
     joined through r), plain 1. Then lstm: three sigmoids 4 each, tanh, c' = f c + i g 3, tanh(c'), o times it:
-    22. gru: two sigmoids 8, r times the hidden part and the sum 2, tanh, h' = (1 - z) n + z h 4: 17. plain: the
+    22. gru: two sigmoids 8, r times the hidden part and the sum 2, tanh, h' = n + z (h - n) 3: 16. plain: the
     activation: 2. ``bias``: two per gate.
 
     ``backward``, given dh and the saved gates. lstm: tanh(c') 1, do 1, dc = dh o (1 - tanh^2) + dc' 5, di, df,
@@ -49,7 +49,7 @@ _CELLS: dict[Kind, Cell] = {
     "relu": Cell(forward=2, bias=2, backward=1, carry=1, bias_sums=1),
     "tanh": Cell(forward=2, bias=2, backward=3, carry=1, bias_sums=1),
     "lstm": Cell(forward=22, bias=8, backward=23, carry=1, bias_sums=4),
-    "gru": Cell(forward=17, bias=6, backward=16, carry=2, bias_sums=4),
+    "gru": Cell(forward=16, bias=6, backward=16, carry=2, bias_sums=4),
 }
 
 
@@ -218,6 +218,25 @@ def fused_gru_cell_backward(op: OpSignature) -> Work:
 def _bias_sums(op: OpSignature, cell: Cell, state: TensorMeta) -> int:
     rows = state.numel // state.shape[-1] if state.shape[-1] else 0
     return cell.bias_sums * max(rows - 1, 0) * state.shape[-1] if op.number("has_bias") else 0
+
+
+def _mps_stack(op: OpSignature) -> Stack:
+    x, states = op.tensor("input"), op.tensors("hx")
+    layers, directions = int(op.number("num_layers")), 2 if op.number("bidirectional") else 1
+    hidden, biases = states[0].shape[-1], bool(op.number("has_biases"))
+    return Stack("lstm", _rows(x), x.shape[-1], hidden, layers=layers, directions=directions, biases=biases)
+
+
+@cost("aten._lstm_mps")
+def mps_lstm(op: OpSignature) -> Work:
+    """All layers and directions in one call on Apple's GPUs."""
+    return _mps_stack(op).forward(_drops_out(op))
+
+
+@cost("aten.lstm_mps_backward")
+def mps_lstm_backward(op: OpSignature) -> Work:
+    """Every gradient of the stack."""
+    return _mps_stack(op).backward(dropout=_drops_out(op))
 
 
 _QUANTISED_STACKS = ("aten.quantized_lstm", "aten.quantized_gru")

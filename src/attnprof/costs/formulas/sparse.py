@@ -155,6 +155,7 @@ movement(
 
 free(
     (
+        "aten.sparse_coo_tensor",
         "aten._sparse_coo_tensor_with_dims",
         "aten._sparse_coo_tensor_with_dims_and_tensors",
         "aten._sparse_compressed_tensor_with_dims",
