@@ -36,6 +36,32 @@ class Report(_Report):
 
         return render(self, **options)
 
+    def to_markdown(self, **options: Any) -> str:
+        """The layer table as Markdown; options as those of :meth:`to_table`."""
+        from attnprof.reports.formats import to_markdown
+        from attnprof.reports.view import View
+
+        return to_markdown(self, View.of(**options))
+
+    def to_latex(self, **options: Any) -> str:
+        """The layer table as a LaTeX ``tabular``; options as those of :meth:`to_table`."""
+        from attnprof.reports.formats import to_latex
+        from attnprof.reports.view import View
+
+        return to_latex(self, View.of(**options))
+
+    def to_csv(self) -> str:
+        """One line per module with plain integers."""
+        from attnprof.reports.formats import to_csv
+
+        return to_csv(self)
+
+    def to_json(self) -> str:
+        """Every number as JSON. To read a run again, :meth:`save` it instead."""
+        from attnprof.reports.formats import to_json
+
+        return to_json(self)
+
     def __str__(self) -> str:
         return self.to_table()
 

@@ -46,6 +46,10 @@ class Columns:
         # A phase without matmul FLOPs in any row has no matmul column.
         self.phases = [p for p in phases if any(line.costs.get(p, ZERO).matmul_flops for line in lines)]
 
+    @property
+    def has_vector(self) -> bool:
+        return any(cost.vector_flops for cost in self.totals)
+
     def calls(self) -> Column:
         return self._counts("calls", [line.calls for line in self.lines])
 
@@ -96,7 +100,8 @@ class Columns:
 
 def layouts(columns: Columns, whole: int, *, params: bool) -> list[list[Column]]:
     """Sets of columns, the fullest first: the order in which columns give way on a narrow terminal."""
-    calls, vector, share = [columns.calls()], [columns.vector()], [columns.share(whole)]
+    calls, share = [columns.calls()], [columns.share(whole)]
+    vector = [columns.vector()] if columns.has_vector else []
     size = [columns.params()] if params else []
     matmul, one = columns.matmul_by_phase(), [columns.matmul()]
     both, traffic = [columns.read(), columns.written()], [columns.traffic()]

@@ -80,30 +80,29 @@ def subject(report: Report) -> list[str]:
 
 def _warnings(report: Report, width: int) -> list[str]:
     """What a reader must know before believing a number."""
-    found: list[str] = []
-    ops = report.unpriced_ops
-    if ops:
-        total = sum(report.counts.values())
-        calls = sum(op.calls for op in ops)
-        everything = report.total.bytes + sum(op.bytes for op in ops)
-        named = ", ".join(
-            f"{op.op} ({op.calls:,} calls, {Units().text(op.bytes, 'bytes')} of traffic, "
-            f"{share(op.bytes, everything)}%)"
-            for op in ops[:_NAMED]
-        )
-        more = f" and {len(ops) - _NAMED} more (--by op shows all)" if len(ops) > _NAMED else ""
-        verb = "has" if calls == 1 else "have"
-        name = ops[0].op.rpartition(".")[0].replace(".", "::", 1)
-        found += wrapped(
-            printable(
-                f"{calls:,} of {total:,} op calls {verb} no formula: {named}{more}. Totals are lower bounds. "
-                f'Price it: attnprof.cost("{name}").'
-            ),
-            width,
-        )
-    for note in report.notes:
-        found += wrapped(printable(note), width)
+    found = [line for sentence in (*unpriced(report), *report.notes) for line in wrapped(printable(sentence), width)]
     return [*found, ""] if found else []
+
+
+def unpriced(report: Report) -> list[str]:
+    """The sentence about ops without a formula, if there are any."""
+    ops = report.unpriced_ops
+    if not ops:
+        return []
+    total = sum(report.counts.values())
+    calls = sum(op.calls for op in ops)
+    everything = report.total.bytes + sum(op.bytes for op in ops)
+    named = ", ".join(
+        f"{op.op} ({op.calls:,} {'call' if op.calls == 1 else 'calls'}, "
+        f"{Units().text(op.bytes, 'bytes')} of traffic, {share(op.bytes, everything)}%)"
+        for op in ops[:_NAMED]
+    )
+    more = f" and {len(ops) - _NAMED} more (--by op shows all)" if len(ops) > _NAMED else ""
+    name = ops[0].op.rpartition(".")[0].replace(".", "::", 1)
+    return [
+        f"{calls:,} of {total:,} op calls {'has' if calls == 1 else 'have'} no formula: {named}{more}. "
+        f'Totals are lower bounds. Price it: attnprof.cost("{name}").'
+    ]
 
 
 def _totals(report: Report, phases: Sequence[str], units: Units, width: int) -> list[str]:
@@ -117,9 +116,11 @@ def _totals(report: Report, phases: Sequence[str], units: Units, width: int) -> 
         lines.append(Line(None, None, costs))
         labels.append("total")
     columns = Columns(lines, phases, units)
-    full = [columns.matmul(), columns.vector(), columns.read(), columns.written(), columns.intensity()]
-    fewer = [columns.matmul(), columns.vector(), columns.traffic(), columns.intensity()]
-    text = _fitted("phase", labels, [full, fewer, fewer[:3], fewer[:2], fewer[:1]], width)
+    flops = [columns.matmul(), *([columns.vector()] if columns.has_vector else [])]
+    rate, traffic = [columns.intensity()], [columns.traffic()]
+    both = [columns.read(), columns.written()]
+    choices = [flops + both + rate, flops + traffic + rate, flops + traffic, flops]
+    text = _fitted("phase", labels, choices, width)
     total = Cost.sum(costs.values())
     if total.useful_matmul_flops != total.matmul_flops:
         useful = units.named(total.useful_matmul_flops, "matmul")
@@ -131,7 +132,7 @@ def _totals(report: Report, phases: Sequence[str], units: Units, width: int) -> 
 def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
     root = tree_rows.branches(report, tuple(phases))
     shown, hidden = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)
-    lines = [Line(r.branch.calls, _params(r.branch), r.branch.costs) for r in shown]
+    lines = [Line(r.branch.calls, parameters(r.branch), r.branch.costs) for r in shown]
     columns = Columns(lines, phases, view.units)
     labels = [row.label for row in shown]
     text = _fitted("layer", labels, layouts(columns, root.total.flops, params=bool(root.params)), width)
@@ -140,7 +141,7 @@ def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) 
     return [*text, ""]
 
 
-def _params(branch: tree_rows.Branch) -> int | None:
+def parameters(branch: tree_rows.Branch) -> int | None:
     """Parameters, except where they are counted at their owner."""
     return None if branch.tied or not branch.params else sum(branch.params.values())
 

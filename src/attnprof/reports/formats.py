@@ -1,0 +1,162 @@
+"""The report for other programs and documents: JSON, CSV, Markdown, LaTeX.
+
+JSON and CSV hold every module with raw integers. Markdown and LaTeX show the table of the terminal. Names
+come from the user's model: each format escapes them in its own way.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+from tabulate import tabulate
+
+from attnprof.analysis.report import PHASES, Report
+from attnprof.analysis.tree import ModuleNode
+from attnprof.core.cost import Cost
+from attnprof.reports import rows as tree_rows
+from attnprof.reports.columns import Column, Columns, Line, layouts
+from attnprof.reports.table import coverage, parameters, subject, unpriced
+from attnprof.reports.text import printable
+from attnprof.reports.view import View
+
+_CONVENTIONS = "FLOPs: 2 per multiply-add, masks not deducted; bytes: traffic of each op alone."
+#: What a spreadsheet would take for a formula when a cell begins with it.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def to_json(report: Report) -> str:
+    """Everything as JSON: totals, modules (inclusive), operators, what is unpriced; integers throughout."""
+    data = {
+        "format": "attnprof report",
+        "schema": 1,
+        "meta": report.meta,
+        "notes": report.notes,
+        "total": _numbers(report.total),
+        "phases": {phase: _numbers(cost) for phase, cost in report.phases.items()},
+        "modules": records(report),
+        "operators": {op: _numbers(cost) for op, cost in report.by_operator().items()},
+        "op_calls": report.counts,
+        "unpriced": report.unpriced,
+        "coverage": report.coverage,
+    }
+    return json.dumps(data, indent=1, allow_nan=False)
+
+
+def to_csv(report: Report) -> str:
+    """One line per module, inclusive, in the model's order; plain integers, no folding."""
+    found = records(report)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
+    writer.writeheader()
+    for record in found:
+        writer.writerow({name: _cell(value) for name, value in record.items()})
+    return text.getvalue()
+
+
+def records(report: Report) -> list[dict[str, Any]]:
+    """Every module as a flat dict: name, class, calls, parameters and inclusive costs by phase."""
+    costs = {phase: report.by_module(phase) for phase in PHASES}
+    return [_record(node, {phase: costs[phase][node.fqn] for phase in PHASES}) for node in report.root.walk()]
+
+
+def to_markdown(report: Report, view: View | None = None) -> str:
+    """The layer table as a Markdown table, with the title, the conventions and the coverage."""
+    labels, columns = _layers(report, view or View.of())
+    headings = ["layer", *(" ".join(filter(None, c.heading)) for c in columns)]
+    # Spaces at the start of a cell are dropped by Markdown: the level is drawn with characters instead.
+    body = zip(map(_markdown, labels), *([cell.strip() for cell in c.cells] for c in columns), strict=True)
+    table = tabulate(
+        list(body),
+        headings,
+        tablefmt="pipe",
+        disable_numparse=True,
+        preserve_whitespace=True,
+        colalign=("left", *("right" for _ in columns)),
+    )
+    title = f"**{_markdown(subject(report)[0])}** {_markdown(' · '.join(['', *subject(report)[1:]]))}"
+    parts = [title, _CONVENTIONS, *map(_markdown, _warnings(report)), table, _markdown(coverage(report))]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(report: Report, view: View | None = None) -> str:
+    """The layer table as a LaTeX ``tabular``, what surrounds it as comments."""
+    labels, columns = _layers(report, view or View.of(), art=False)
+    headings = ["layer", *(_latex(" ".join(filter(None, c.heading))) for c in columns)]
+    body = zip(labels, *([_latex(cell.strip()) for cell in c.cells] for c in columns), strict=True)
+    table = tabulate(
+        list(body),
+        headings,
+        tablefmt="latex_raw",
+        disable_numparse=True,
+        colalign=("left", *("right" for _ in columns)),
+    )
+    comments = [" · ".join(subject(report)), _CONVENTIONS, *_warnings(report), coverage(report)]
+    return "\n".join([*(f"% {printable(line)}" for line in comments), table]) + "\n"
+
+
+def _layers(report: Report, view: View, art: bool = True) -> tuple[list[str], list[Column]]:
+    phases = PHASES if view.phase is None else (view.phase,)
+    root = tree_rows.branches(report, phases)
+    shown, _ = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)
+    lines = [Line(row.branch.calls, parameters(row.branch), row.branch.costs) for row in shown]
+    columns = layouts(Columns(lines, phases, view.units), root.total.flops, params=bool(root.params))[0]
+    labels = [row.label if art else r"\quad " * (len(row.art) // 3) + _latex(row.branch.label) for row in shown]
+    return labels, columns
+
+
+def _warnings(report: Report) -> list[str]:
+    return [*unpriced(report), *report.notes]
+
+
+def _record(node: ModuleNode, costs: dict[str, Cost]) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "module": node.fqn,
+        "class": node.class_name,
+        "aliases": " ".join(node.aliases),
+        "calls": node.calls,
+        "parameters": node.params,
+    }
+    for phase, cost in {"total": Cost.sum(costs.values()), **costs}.items():
+        record |= {f"{phase}_{name}": value for name, value in _numbers(cost).items()}
+    return record
+
+
+def _numbers(cost: Cost) -> dict[str, int]:
+    return {
+        "matmul_flops": cost.matmul_flops,
+        "vector_flops": cost.vector_flops,
+        "useful_matmul_flops": cost.useful_matmul_flops,
+        "read_bytes": cost.read_bytes,
+        "write_bytes": cost.write_bytes,
+    }
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if value.startswith(_FORMULA_STARTS) else text
+
+
+def _markdown(text: str) -> str:
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{c}" if c in "\\`*_[]|#~$" else c for c in text)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "…": r"\dots{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in printable(text))
