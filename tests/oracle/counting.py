@@ -215,9 +215,9 @@ def select(condition: Number, then: Number, otherwise: Number) -> Number:
     return then if value(condition) else otherwise
 
 
-def scaled(x: Number, factor: float) -> Number:
-    """``x factor``; the multiplication by a scalar argument equal to 1 is not done."""
-    return x if factor == 1 else x * factor
+def scaled(x: Number, *factors: float) -> Number:
+    """``x`` times scalar arguments, folded into one constant; nothing is multiplied when all of them are 1."""
+    return x if all(f == 1 for f in factors) else x * math.prod(factors)
 
 
 def total(terms: Sequence[Number]) -> Number:

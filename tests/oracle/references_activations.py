@@ -133,7 +133,7 @@ def elu(m: Machine, x: Buffer, alpha: float = 1, scale: float = 1, input_scale: 
 
     def f(v: Any) -> Any:
         positive = v > 0
-        return select(positive, scaled(v, scale), scaled(expm1(scaled(v, input_scale)), alpha * scale))
+        return select(positive, scaled(v, scale), scaled(expm1(scaled(v, input_scale)), alpha, scale))
 
     return pointwise(m, f, x)
 
@@ -148,7 +148,7 @@ def elu_backward(
         if is_result:
             slope = scaled(v + alpha * scale, input_scale)
         else:
-            slope = scaled(exp(scaled(v, input_scale)), alpha * scale * input_scale)
+            slope = scaled(exp(scaled(v, input_scale)), alpha, scale, input_scale)
         return select(negative, g * slope, scaled(g, scale))
 
     return pointwise(m, f, grad, kept)
