@@ -91,19 +91,25 @@ def _key(args: Sequence[Any], kwargs: dict[str, Any] | None, out: Any) -> tuple[
         for name, value in kwargs.items():
             key.append(name)
             _extend(key, tensors, (value,))
-    count = len(tensors)
-    if count:
+    if tensors:
         key.append(tensors[0].device)
-        if count == 2:
-            if tensors[0] is tensors[1]:
-                key.append("same")
-        elif count > 2:
+        if _repeats(tensors):
             idents = [id(t) for t in tensors]
-            if len(set(idents)) != count:
-                key.append(tuple(map(idents.index, idents)))
+            key.append(tuple(map(idents.index, idents)))
     if out is not None:
         _extend(key, tensors, (out,))
     return tuple(key)
+
+
+def _repeats(tensors: list[Tensor]) -> bool:
+    """Whether some tensor is given twice; up to three, which most calls have, without a set."""
+    count = len(tensors)
+    if count == 2:
+        return tensors[0] is tensors[1]
+    if count == 3:
+        a, b, c = tensors
+        return a is b or a is c or b is c
+    return count > 3 and len(set(map(id, tensors))) != count
 
 
 def _extend(key: list[Any], tensors: list[Tensor], values: Iterable[Any]) -> None:
