@@ -53,7 +53,11 @@ def _header(report: Report, width: int) -> list[str]:
     else:
         first = wrapped(left, width) + ([right] if right else [])
     conventions = "FLOPs: 2 per multiply-add, masks not deducted · bytes: traffic of each op alone"
-    return [*first, *wrapped(conventions, width), ""]
+    shown = [*first, *wrapped(conventions, width)]
+    if report.meta.get("fake"):
+        fake = "fake run: values are unknown, so a model that looks at them (at a mask, say) may run other ops"
+        shown += wrapped(fake, width)
+    return [*shown, ""]
 
 
 def subject(report: Report) -> list[str]:
@@ -74,7 +78,7 @@ def subject(report: Report) -> list[str]:
     if root.params:
         parts.append(f"{Units().text(root.params, 'count')} parameters")
     if report.meta.get("fake"):
-        parts.append("fake tensors")
+        parts.append("fake")
     return parts
 
 
