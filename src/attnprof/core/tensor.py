@@ -78,10 +78,8 @@ class TensorMeta:
 
     @cached_property
     def distinct(self) -> int:
-        """Elements that differ in memory: an expanded (stride-0) dimension counts once."""
-        if not self.stride:
-            return self.numel
-        return prod(1 if st == 0 and n else n for n, st in zip(self.shape, self.stride, strict=True))
+        """Elements that differ in memory: an expanded (stride-0) dimension and overlapping windows count once."""
+        return places(self.shape, self.stride) if self.stride else self.numel
 
     @cached_property
     def width(self) -> int:
@@ -120,3 +118,26 @@ def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
         stride.append(step)
         step *= max(n, 1)
     return tuple(reversed(stride))
+
+
+def places(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """How many storage places a strided window reaches: distinct values of sum(index * stride).
+
+    In order of stride, a dimension that steps over everything below it multiplies. Those up to the last that
+    does not (sliding windows from ``as_strided`` or ``unfold``) overlap: their places are united as bits.
+    """
+    if 0 in shape:
+        return 0
+    dims = sorted((step, n) for n, step in zip(shape, stride, strict=True) if step and n > 1)
+    span, overlapping = 1, 0
+    for i, (step, n) in enumerate(dims, 1):
+        overlapping = i if step < span else overlapping
+        span += step * (n - 1)
+    reached = 1
+    for step, n in dims[:overlapping]:
+        done = 1
+        while done < n:
+            more = min(done, n - done)
+            reached |= reached << (more * step)
+            done += more
+    return reached.bit_count() * prod(n for _, n in dims[overlapping:])
