@@ -74,23 +74,33 @@ def broadcast(shapes: list[tuple[int, ...]]) -> int:
     return total
 
 
-def _along(op: OpSignature) -> int:
-    """Elements of the slices that a one-dimensional ``index`` along ``dim`` selects from self."""
-    x, n = op.tensor("self"), op.tensor("index").numel
-    return x.numel // max(x.shape[int(op.number("dim"))], 1) * n if x.shape else n
-
-
-def _scatter(op: OpSignature, selected: int, read: int, accumulates: bool) -> tuple[int, int]:
+def _scatter(op: OpSignature, selected: int, read: int, accumulates: bool, kept: int | None = None) -> tuple[int, int]:
     """``read`` bytes of indices and source; the elements touched are written, and read first when accumulating.
 
-    A functional scatter copies the rest as well: it reads what is not replaced and writes everything.
+    A functional scatter copies the rest as well: it reads what is not replaced, ``kept`` elements where that is
+    known better than all less the selected, and writes everything.
     """
     x = op.tensor("self")
-    touched = min(selected, x.distinct)
     if op.mutated:
-        return read + touched * x.width * accumulates, touched * x.width
-    kept = x.distinct if accumulates else x.distinct - touched
+        touched = min(selected, x.distinct) * x.width
+        return read + touched * accumulates, touched
+    if accumulates:
+        kept = x.distinct
+    elif kept is None:
+        kept = min(max(0, x.numel - selected), x.distinct)
     return read + kept * x.width, default(op)[1]
+
+
+def _slices(x: TensorMeta, dim: int, count: int) -> tuple[int, int]:
+    """(elements in ``count`` slices along ``dim``, distinct elements in the other slices)."""
+    if not x.shape:
+        return min(count, 1), 0 if count else 1
+    size = x.shape[dim]
+    others = max(0, size - count)
+    if x.stride and x.stride[dim] == 0:
+        others = min(others, 1)
+        return x.numel // max(size, 1) * count, x.distinct * others
+    return x.numel // max(size, 1) * count, x.distinct // max(size, 1) * others
 
 
 _INDEX_PUT = (
@@ -168,7 +178,8 @@ movement(("aten.index_copy", "aten.index_fill"))
 def index_slices_traffic(op: OpSignature) -> tuple[int, int]:
     """Indices and source (or the value to fill with); the slices selected."""
     accumulates = "index_add" in op.packet or ("index_reduce" in op.packet and bool(op.number("include_self", 1)))
-    return _scatter(op, _along(op), _bytes(op, "index", "source", "value"), accumulates)
+    selected, kept = _slices(op.tensor("self"), int(op.number("dim")), op.tensor("index").numel)
+    return _scatter(op, selected, _bytes(op, "index", "source", "value"), accumulates, kept)
 
 
 @cost("aten.put")
@@ -192,5 +203,9 @@ movement(_REPLACING)
 @traffic(*_REPLACING)
 def replacing_traffic(op: OpSignature) -> tuple[int, int]:
     """src, and what it does not replace; everything is written."""
-    src = op.tensor("src")
-    return _scatter(op, src.numel, src.bytes, accumulates=False)
+    x, src = op.tensor("self"), op.tensor("src")
+    kept = None
+    if "slice" in op.packet or "select" in op.packet:
+        dim = int(op.number("dim"))
+        kept = _slices(x, dim, src.shape[dim] if "slice" in op.packet else 1)[1]
+    return _scatter(op, src.numel, src.bytes, accumulates=False, kept=kept)
