@@ -53,11 +53,7 @@ def _header(report: Report, width: int) -> list[str]:
     else:
         first = wrapped(left, width) + ([right] if right else [])
     conventions = "FLOPs: 2 per multiply-add, masks not deducted · bytes: traffic of each op alone"
-    shown = [*first, *wrapped(conventions, width)]
-    if report.meta.get("fake"):
-        fake = "fake run: values are unknown, so a model that looks at them (at a mask, say) may run other ops"
-        shown += wrapped(fake, width)
-    return [*shown, ""]
+    return [*first, *wrapped(conventions, width), ""]
 
 
 def subject(report: Report) -> list[str]:
