@@ -76,6 +76,17 @@ def test_fake_run_counts_what_the_real_run_does(case: Case, model: nn.Module) ->
     assert_closed_form(report, case, PHASES)
 
 
+@pytest.mark.parametrize("fake", [False, True])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "llama-mqa", "bert"])
+def test_a_mask_of_ones_changes_no_matmul_flop(name: str, fake: bool) -> None:
+    """A real run sees that the mask hides nothing and drops it; a fake run cannot, and takes another path."""
+    case = CASES[name]
+    torch.manual_seed(0)
+    model, inputs = case.build().train(), case.inputs()
+    masked = inputs | {"attention_mask": torch.ones_like(inputs["input_ids"])}
+    assert_closed_form(attnprof.run(model, kwargs=masked, backward=True, fake=fake), case, PHASES)
+
+
 def test_experts_in_a_loop_cost_what_grouped_experts_do() -> None:
     case = CASES["mixtral-few-rows"]
     torch.manual_seed(0)

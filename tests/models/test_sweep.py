@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,6 @@ from models import shrinking
 #: (timm, torchaudio, scipy, natten, detectron2), that take inputs with a structure of their own (video
 #: sessions, task prompts), or whose sizes no generic rule makes fit.
 MODEL_TYPES = Path(__file__).with_name("model_types.txt").read_text().split()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Shapes are tiny: a second thread only costs time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_the_sweep_is_broad() -> None:
