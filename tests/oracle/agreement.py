@@ -6,18 +6,24 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from support import only_op
 from torch import Tensor
 
 from attnprof.core.signature import OpSignature
 from attnprof.core.work import PricedOp
 from attnprof.costs.pricing import price
 from oracle.buffers import Buffer, Machine
+from support import only_op
 
 #: Kernels reassociate sums and fuse multiply-adds: results differ in the last digits of the dtype. Sums here
 #: have at most a few hundred terms of order 1, so a thousand units in the last place is generous, and a wrong
 #: definition is off by far more.
-_TOLERANCE = {torch.float64: 1e-10, torch.complex128: 1e-10, torch.float32: 2e-4, torch.complex64: 2e-4, torch.bfloat16: 0.1}
+_TOLERANCE = {
+    torch.float64: 1e-10,
+    torch.complex128: 1e-10,
+    torch.float32: 2e-4,
+    torch.complex64: 2e-4,
+    torch.bfloat16: 0.1,  # 8 bits of mantissa, and sums rounded once per output
+}
 
 Counts = dict[str, int]
 

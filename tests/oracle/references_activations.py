@@ -141,7 +141,7 @@ def elu(m: Machine, x: Buffer, alpha: float = 1, scale: float = 1, input_scale: 
 def elu_backward(
     m: Machine, grad: Buffer, alpha: float, scale: float, input_scale: float, is_result: bool, kept: Buffer
 ) -> Buffer:
-    """From the result y: g input_scale (y + alpha scale); from the input x: g input_scale alpha scale e^(input_scale x)."""
+    """g input_scale (y + alpha scale) of the result y, or g input_scale alpha scale e^(input_scale x) of the input."""
 
     def f(g: Any, v: Any) -> Any:
         negative = v <= 0

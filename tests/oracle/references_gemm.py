@@ -35,7 +35,7 @@ def bmm(m: Machine, a: Buffer, b: Buffer) -> Buffer:
     out = m.new([a.shape[0], a.shape[1], b.shape[2]], a.dtype)
     for n in range(a.shape[0]):
         for i, v in _product(m, a.pick(0, n), b.pick(0, n)).items():
-            out[n, *i] = v
+            out[(n, *i)] = v
     return out
 
 
@@ -60,7 +60,7 @@ def baddbmm(m: Machine, bias: Buffer, a: Buffer, b: Buffer, *, beta: float = 1, 
     bias = bias.expand(out.shape)
     for n in range(a.shape[0]):
         for i, v in _product(m, a.pick(0, n), b.pick(0, n)).items():
-            out[n, *i] = _combined(lambda i=(n, *i): bias[i], v, beta, alpha)
+            out[(n, *i)] = _combined(lambda i=(n, *i): bias[i], v, beta, alpha)
     return out
 
 

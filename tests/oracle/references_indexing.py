@@ -11,6 +11,7 @@ import torch
 from oracle.buffers import Buffer, Machine, indices
 
 Place = tuple[int, ...]
+Places = Sequence[Buffer | None]
 
 
 def _replaced(place: Place, dim: int, by: int) -> Place:
@@ -85,7 +86,7 @@ def _addressed(x: Buffer, index: Sequence[Buffer | None]) -> tuple[list[int], li
     return [*head, *shape, *tail], pairs
 
 
-def index(m: Machine, x: Buffer, chosen: Sequence[Buffer | None]) -> Buffer:
+def index(m: Machine, x: Buffer, chosen: Places) -> Buffer:
     shape, pairs = _addressed(x, chosen)
     out = m.new(shape, x.dtype)
     for place, source in pairs:
@@ -93,7 +94,7 @@ def index(m: Machine, x: Buffer, chosen: Sequence[Buffer | None]) -> Buffer:
     return out
 
 
-def index_put_(m: Machine, x: Buffer, chosen: Sequence[Buffer | None], values: Buffer, accumulate: bool = False) -> Buffer:
+def index_put_(m: Machine, x: Buffer, chosen: Places, values: Buffer, accumulate: bool = False) -> Buffer:
     """In place: what is not accumulated is overwritten unread."""
     shape, pairs = _addressed(x, chosen)
     values = values.expand(shape)
@@ -102,7 +103,7 @@ def index_put_(m: Machine, x: Buffer, chosen: Sequence[Buffer | None], values: B
     return x
 
 
-def index_put(m: Machine, x: Buffer, chosen: Sequence[Buffer | None], values: Buffer, accumulate: bool = False) -> Buffer:
+def index_put(m: Machine, x: Buffer, chosen: Places, values: Buffer, accumulate: bool = False) -> Buffer:
     _, pairs = _addressed(x, chosen)
     out = _copied_but(m, x, set() if accumulate else {target for _, target in pairs})
     return index_put_(m, out, chosen, values, accumulate)

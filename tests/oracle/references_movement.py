@@ -180,9 +180,7 @@ def edge_pad2d_backward(kind: str) -> Any:
     return reference
 
 
-def slice_backward(
-    m: Machine, grad: Buffer, sizes: Sequence[int], dim: int, start: int, end: int, step: int
-) -> Buffer:
+def slice_backward(m: Machine, grad: Buffer, sizes: Sequence[int], dim: int, start: int, end: int, step: int) -> Buffer:
     """Zeros, and the gradient where the slice was."""
     out = m.zeros(sizes, grad.dtype)
     for i in indices(grad.shape):
@@ -206,9 +204,7 @@ def unfold_backward(m: Machine, grad: Buffer, sizes: Sequence[int], dim: int, si
     return out
 
 
-def slice_scatter(
-    m: Machine, x: Buffer, source: Buffer, dim: int, start: int, end: int, step: int
-) -> Buffer:
+def slice_scatter(m: Machine, x: Buffer, source: Buffer, dim: int, start: int, end: int, step: int) -> Buffer:
     """A copy with a slice replaced: that slice of ``x`` is not read."""
     out = m.new(x.shape, x.dtype)
     replaced = {start + step * k: k for k in range(source.shape[dim])}

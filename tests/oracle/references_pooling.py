@@ -259,5 +259,3 @@ def upsample_bilinear2d_backward(
             for column, weight in ((left, before), (right, after)):
                 out[n, c, row, column] = out[n, c, row, column] + share * weight
     return out
-
-

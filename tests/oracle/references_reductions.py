@@ -223,10 +223,9 @@ def _log_softmax_backward_row(grad: list[Any], y: list[Any]) -> list[Any]:
 def _safe_softmax_row(row: list[Any]) -> list[Any]:
     """Softmax, and zeros for a row masked whole: a test on the maximum, free as a selection is."""
     if all(value(v) == -math.inf for v in row):
-        masked = [v for v in row]
-        for v in masked:
+        for v in row:
             v.value = 0.0
-        return [0.0 for _ in softmax_row(masked)]
+        return [0.0 for _ in softmax_row(row)]
     return softmax_row(row)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from oracle import references_convolution as ref
 from oracle.agreement import agree
-from oracle.layouts import few, more, settings, tensors
+from oracle.layouts import few, more, tensors
 
 aten = torch.ops.aten
 MASKS = [mask for mask in product([True, False], repeat=3) if any(mask)]
@@ -30,12 +30,15 @@ def _convolutions(draw: Any, dims: int, transposed: bool) -> tuple[Any, ...]:
 
     largest = 4 if dims < 3 else 3
     size, kernel, stride, padding, dilation = each(1, largest), each(1, 3), each(1, 3), each(0, 2), each(1, 2)
-    extra = [draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)] if transposed else [0] * dims
+    extra = [0] * dims
+    if transposed:
+        extra = [draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)]
     for n, k, s, p, d, e in zip(size, kernel, stride, padding, dilation, extra, strict=True):
         reach = d * (k - 1)
         assume((n - 1) * s - 2 * p + reach + e + 1 > 0 if transposed else n + 2 * p > reach)
     x = draw(tensors([draw(st.integers(1, 2)), cin, *size], expanded=False))
-    weight = draw(tensors([cin, cout // groups, *kernel] if transposed else [cout, cin // groups, *kernel], expanded=False))
+    channels = [cin, cout // groups] if transposed else [cout, cin // groups]
+    weight = draw(tensors([*channels, *kernel], expanded=False))
     return x, weight, stride, padding, dilation, transposed, extra, groups
 
 

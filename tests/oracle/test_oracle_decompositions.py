@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from support import only_op, ops_of
 from torch._decomp import decomposition_table
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from attnprof.core.cost import Cost
 from attnprof.costs.pricing import price
+from support import only_op, ops_of
 
 aten = torch.ops.aten
 NONE, MEAN, SUM = 0, 1, 2
@@ -191,7 +191,12 @@ DIFFERENT: list[tuple[Any, tuple[Any, ...], int, str]] = [
         -2 * N + 4,
         "scales the 0-dim g by 1/n and delta (4 in all); broadcast operands are not hoisted here",
     ),
-    (aten.embedding_dense_backward.default, (GRAD, LABELS, 7, -1, False), 5 * M, "tests each index for padding and range"),
+    (
+        aten.embedding_dense_backward.default,
+        (GRAD, LABELS, 7, -1, False),
+        5 * M,
+        "tests each index for padding and range",
+    ),
     (aten.addmm.default, (_n(5), X, _n(S, 5)), 5 + M * 5, "multiplies by beta and alpha though both are 1"),
     (aten.addmv.default, (_n(M), X, _n(S)), M + M, "multiplies by beta and alpha though both are 1"),
 ]

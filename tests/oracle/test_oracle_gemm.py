@@ -45,17 +45,21 @@ def test_a_matrix_times_its_transpose_is_two_tensors(m: int, k: int) -> None:
 @pytest.mark.parametrize("beta", [1, 2, 0])
 @few
 @given(b=SIZE, m=SIZE, k=SIZE, n=SIZE, data=st.data())
-def test_products_with_a_bias(
-    alpha: float, beta: float, b: int, m: int, k: int, n: int, data: st.DataObject
-) -> None:
+def test_products_with_a_bias(alpha: float, beta: float, b: int, m: int, k: int, n: int, data: st.DataObject) -> None:
     def draw(*shape: int) -> torch.Tensor:
         return _operand(data.draw, list(shape))
 
     scales = {"beta": beta, "alpha": alpha}
     bias = data.draw(st.sampled_from([(n,), (m, n), (1, n), (m, 1)]))
     agree(aten.addmm.default, draw(*bias), draw(m, k), draw(k, n), **scales, by=ref.addmm)
-    agree(aten.baddbmm.default, draw(b, *bias[-2:]) if len(bias) > 1 else draw(*bias), draw(b, m, k), draw(b, k, n),
-          **scales, by=ref.baddbmm)
+    agree(
+        aten.baddbmm.default,
+        draw(b, *bias[-2:]) if len(bias) > 1 else draw(*bias),
+        draw(b, m, k),
+        draw(b, k, n),
+        **scales,
+        by=ref.baddbmm,
+    )
     agree(aten.addbmm.default, draw(*bias), draw(b, m, k), draw(b, k, n), **scales, by=ref.addbmm)
     agree(aten.addmv.default, draw(m), draw(m, k), draw(k), **scales, by=ref.addmv)
     agree(aten.addr.default, draw(*bias), draw(m), draw(n), **scales, by=ref.addr)

@@ -1,4 +1,7 @@
-"""Gathers and scatters. Indices are spread out: a price sees shapes, and assumes as many distinct rows as there can be."""
+"""Gathers and scatters.
+
+Indices are spread out: a price sees shapes, and assumes as many distinct rows as there can be.
+"""
 
 from __future__ import annotations
 

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from attnprof.core.tensor import TensorMeta
 from oracle import counting as c
 from oracle.agreement import agree
 from oracle.buffers import Buffer, Machine, indices
+from oracle.layouts import few
 from oracle.references_attention import flash
 from oracle.references_convolution import convolution
 from oracle.references_gemm import addmm, mm
@@ -174,3 +178,11 @@ def test_views_of_one_storage_share_their_elements() -> None:
     whole, tail = m.load(base), m.load(base[2:])
     assert tail[0].value == whole[2].value == 2.0
     assert m.read_bytes == 4
+
+
+@settings(few, max_examples=200)
+@given(dims=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 7)), max_size=4))
+def test_distinct_elements_of_any_strides(dims: list[tuple[int, int]]) -> None:
+    shape, stride = tuple(n for n, _ in dims), tuple(s for _, s in dims)
+    offsets = {sum(i * s for i, s in zip(index, stride, strict=True)) for index in indices(shape)}
+    assert TensorMeta(shape, stride, "float32").distinct == len(offsets)

@@ -71,9 +71,7 @@ def test_binary_cross_entropy(reduction: int, weighted: bool, data: st.DataObjec
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @few
 @given(data=st.data(), shape=SHAPES)
-def test_bce_with_logits(
-    reduction: int, weighted: bool, positive: bool, data: st.DataObject, shape: list[int]
-) -> None:
+def test_bce_with_logits(reduction: int, weighted: bool, positive: bool, data: st.DataObject, shape: list[int]) -> None:
     x, y = data.draw(tensors(shape)), data.draw(tensors(shape, kind="unit"))
     weight = data.draw(tensors(shape, kind="positive")) if weighted else None
     pos_weight = data.draw(tensors(shape, kind="positive")) if positive else None

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from support import only_op
 from torch import Tensor
 
 from attnprof.costs.pricing import price
 from oracle.layouts import spread
+from support import only_op
 
 aten = torch.ops.aten
 

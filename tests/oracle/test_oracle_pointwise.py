@@ -110,6 +110,13 @@ def test_a_tensor_times_itself_is_read_once(x: torch.Tensor) -> None:
     agree(aten.mul.Tensor, x, x, by=ref.elementwise(operator.mul))
 
 
+@few
+@given(length=st.integers(3, 9), size=st.integers(1, 3), step=st.integers(1, 3), width=st.integers(1, 2))
+def test_sliding_windows_are_read_once(length: int, size: int, step: int, width: int) -> None:
+    windows = torch.randn(2, length, width, dtype=torch.float64).unfold(1, size, step)
+    agree(aten.mul.Tensor, windows, 2.0, by=ref.elementwise(operator.mul))
+
+
 @pytest.mark.parametrize("alpha", [1, 2, 0.3])
 @few
 @given(operands=broadcasting(2))

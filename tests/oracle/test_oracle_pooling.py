@@ -19,7 +19,8 @@ many = settings(few, max_examples=20)
 
 @st.composite
 def _images(draw: Any, low: int = 1) -> torch.Tensor:
-    return draw(tensors([draw(st.integers(1, 2)), 2, draw(st.integers(low, 5)), draw(st.integers(low, 5))], expanded=False))
+    plane = [draw(st.integers(low, 5)), draw(st.integers(low, 5))]
+    return draw(tensors([draw(st.integers(1, 2)), 2, *plane], expanded=False))
 
 
 @st.composite

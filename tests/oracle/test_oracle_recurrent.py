@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ops_of
 from torch import nn
 
 from attnprof.core.cost import Cost
@@ -18,6 +17,7 @@ from oracle import references_recurrent as ref
 from oracle.agreement import agree
 from oracle.buffers import Buffer, Machine
 from oracle.layouts import few
+from support import ops_of
 
 aten = torch.ops.aten
 SIZE = st.integers(1, 3)
