@@ -91,7 +91,7 @@ class Attribution:
             self._remember_checkpoint(hooks[0])
         self.stack.append(module)
         self._tasks.append(_task())
-        self.scope = self._id_of(module, "forward")
+        self.scope = self._id_of(module, self._module_phase())
 
     def leave(self, module: int) -> None:
         """A module's forward ended, also by an exception; frames lost to a KeyboardInterrupt go too."""
@@ -115,11 +115,16 @@ class Attribution:
 
     def _settle(self, module: int) -> None:
         if module != OUTSIDE:
-            self.scope = self._id_of(module, "forward")
+            self.scope = self._id_of(module, self._module_phase())
         elif self._optimizer is not None:
             self.scope = self._id_of(OPTIMIZER, self._optimizer[0])
         else:
             self.scope = None
+
+    def _module_phase(self) -> str:
+        """What a module that runs outside any backward does: forward, unless a saved tensor is asked for."""
+        hooks = _hooks(False)
+        return "forward" if hooks is None or _recomputed_frame(hooks[0]) is None else "recompute"
 
     def _mark(self, number: int, module: int) -> None:
         """From ``number`` on, nodes belong to ``module``."""
@@ -163,6 +168,10 @@ class Attribution:
         self._settle(module)
         if self.scope is not None:
             return self.scope
+        hooks = _hooks(False)
+        frame = None if hooks is None else _recomputed_frame(hooks[0])
+        if frame is not None:
+            return self._id_of(_checkpoints.get(frame, OUTSIDE), "recompute")
         return self._id_of(OUTSIDE, "forward" if number > last else "other")
 
     def backward(self, node: Any) -> int:
