@@ -41,6 +41,8 @@ DEFINITIONS = {
     "aten.mish_backward": "neg exp add div exp log1p tanh mul sub mul mul add mul",
     "aten.log_sigmoid_forward": "min abs neg exp log1p sub",  # min(x, 0) - log1p(exp(-|x|))
     "aten.glu": "neg exp add div mul",  # a sigmoid(b)
+    "aten.rrelu_with_noise_functional": "gt mul",
+    "aten.glu_jvp": "neg exp add div mul sub mul mul add",  # b' y (1 - s) + a' s, s = sigmoid(b)
     "aten.rrelu_with_noise": "gt mul",  # x noise below 0, or the mean slope in evaluation
 }
 
@@ -132,7 +134,7 @@ def rrelu_with_noise_backward(op: OpSignature) -> Work:
     return Work(vector=results(op) * (1 if op.number("training") else 2))
 
 
-@traffic("aten.rrelu_with_noise")
+@traffic("aten.rrelu_with_noise", "aten.rrelu_with_noise_functional")
 def rrelu_traffic(op: OpSignature) -> tuple[int, int]:
     """The noise is drawn here: written in training, never read, unused in evaluation."""
     read, _ = reading(op, "self")

@@ -10,7 +10,8 @@ from attnprof.costs.traffic import reading, write_only
 #: Shapes, dtypes and devices of inputs may be looked at; their elements are not.
 _CONSTANT = (
     "zeros ones full arange linspace eye scalar_tensor range tril_indices triu_indices zeros_like ones_like full_like "
-    "new_zeros new_ones new_full zero _efficientzerotensor tensor"
+    "new_zeros new_ones new_full _new_zeros_with_same_feature_meta zero fft_fftfreq fft_rfftfreq "
+    "_efficientzerotensor tensor"
 )
 _RANDOM = (
     "rand randn randint randperm rand_like randn_like randint_like uniform random exponential cauchy "

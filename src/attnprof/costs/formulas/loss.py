@@ -213,7 +213,7 @@ def _ctc(op: OpSignature) -> list[tuple[int, int]]:
     return [(t, 2 * s + 1) for t, s in zip(frames, labels, strict=True)]
 
 
-@cost("aten._ctc_loss")
+@cost("aten._ctc_loss", "aten._cudnn_ctc_loss", "aten.miopen_ctc_loss")
 def ctc_loss(op: OpSignature) -> Work:
     """The forward recursion: per frame after the first and state, the log-sum-exp of three states (max 2, sub 3,
     exp 3, add 2, log, add) and the state's score: 13.

@@ -10,8 +10,8 @@ from attnprof.costs.registry import movement, traffic
 from attnprof.costs.traffic import default, reading
 
 _WHOLE = (
-    "clone contiguous _to_copy copy _copy_from _copy_from_and_resize _pin_memory lift cat _cat stack _chunk_cat "
-    "block_diag repeat flip roll rot90 diag_embed pixel_shuffle pixel_unshuffle "
+    "clone contiguous _to_copy copy _copy_from _copy_from_and_resize _pin_memory lift cat _cat stack _stack _chunk_cat "
+    "_lazy_clone block_diag repeat flip roll rot90 diag_embed pixel_shuffle pixel_unshuffle "
     "channel_shuffle native_channel_shuffle slice_backward select_backward diagonal_backward as_strided_backward "
     "value_selecting_reduction_backward masked_scatter masked_scatter_backward repeat_interleave resize "
     "resize_as tril triu constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d "

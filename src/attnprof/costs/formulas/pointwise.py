@@ -179,7 +179,7 @@ def polar(op: OpSignature) -> Work:
     return Work(vector=results(op) * 4)
 
 
-@cost("aten.conj_physical", "aten._conj_physical")
+@cost("aten.conj_physical", "aten._conj_physical", "aten._conj_copy")
 def conj_physical(op: OpSignature) -> Work:
     """The imaginary part's sign; nothing for real numbers."""
     return Work(vector=results(op) * int(is_complex(op)))

@@ -19,7 +19,7 @@ _MAX = (
     "aten.mkldnn_max_pool3d",
 )
 _FRACTIONAL = ("aten.fractional_max_pool2d", "aten.fractional_max_pool3d")
-_AVERAGE = ("aten.avg_pool2d", "aten.avg_pool3d")
+_AVERAGE = ("aten.avg_pool1d", "aten.avg_pool2d", "aten.avg_pool3d")
 _WHOLE_OPS = ("aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d", "aten.quantized_max_pool1d")
 _QUANTIZED = ("aten.quantized_max_pool2d", "aten.quantized_max_pool3d")
 
@@ -88,6 +88,7 @@ def avg_pool_backward(op: OpSignature) -> Work:
 
 
 _ADAPTIVE = (
+    "aten.adaptive_avg_pool1d",
     "aten._adaptive_avg_pool2d",
     "aten._adaptive_avg_pool3d",
     "aten.adaptive_avg_pool2d",

@@ -164,10 +164,15 @@ def allclose(op: OpSignature) -> Work:
     return Work(vector=max(0, 6 * n + n - 1))
 
 
-@cost("aten.histc", "aten.bincount", "aten._histogramdd_bin_edges", "aten._histogramdd_from_bin_cts")
+@cost("aten.histc", "aten.bincount")
 def histogram(op: OpSignature) -> Work:
-    """One count, or weight, added per element; finding the bin is index arithmetic."""
-    return Work(vector=op.tensor("self").numel)
+    """One count, or weight, added per element; finding the bin is index arithmetic.
+
+    A histc without a range looks for the least and the largest element first.
+    """
+    n = op.tensor("self").numel
+    searches = op.packet == "aten.histc" and op.number("min") == op.number("max")
+    return Work(vector=n + (2 * max(0, n - 1) if searches else 0))
 
 
 @cost("aten.segment_reduce")

@@ -153,11 +153,17 @@ def _weights(dims: int, cubic: bool) -> int:
     return 2 * dims + sum(1 << i for i in range(2, dims + 1))
 
 
-_SAMPLERS = ("aten.grid_sampler_2d", "aten.grid_sampler_3d", "aten._grid_sampler_2d_cpu_fallback")
+_SAMPLERS = (
+    "aten.grid_sampler_2d",
+    "aten.grid_sampler_3d",
+    "aten._grid_sampler_2d_cpu_fallback",
+    "aten.cudnn_grid_sampler",
+)
 _SAMPLERS_BACKWARD = (
     "aten.grid_sampler_2d_backward",
     "aten.grid_sampler_3d_backward",
     "aten._grid_sampler_2d_cpu_fallback_backward",
+    "aten.cudnn_grid_sampler_backward",
 )
 _BILINEAR, _NEAREST_MODE, _BICUBIC = 0, 1, 2
 
@@ -210,7 +216,7 @@ def grid_sampler_backward_traffic(op: OpSignature) -> tuple[int, int]:
     return reading(op, *names)
 
 
-@cost("aten.affine_grid_generator")
+@cost("aten.affine_grid_generator", "aten.cudnn_affine_grid_generator")
 def affine_grid(op: OpSignature) -> Work:
     """The d + 1 homogeneous coordinates of every position times theta: a contraction over d + 1."""
     return Work(matmul=2 * op.out.numel * op.tensor("theta").shape[-1])
