@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from attnprof.analysis.report import PHASES, Report
 from attnprof.core.cost import ZERO, Cost
 from attnprof.core.errors import AttnprofError
+from attnprof.core.signature import OpSignature
+from attnprof.core.tensor import TensorMeta, contiguous_stride
 from attnprof.reports.rows import SCREENFUL, Branch, branches, rows
 from attnprof.reports.table import coverage, render
 from attnprof.reports.text import printable, shortened
@@ -205,6 +209,22 @@ def test_by_op() -> None:
     mm_calls = 6 + 12 + 1 + 1
     assert found["aten.mm.default"][0] == str(mm_calls)
     assert found["no formula: mylib.mystery.default"][0] == "3"
+
+
+def test_part_of_a_call_in_another_phase_is_no_call_there() -> None:
+    q = TensorMeta((1, 2, 4, 8), contiguous_stride((1, 2, 4, 8)), "float32", ident=0)
+    lse = TensorMeta((1, 2, 4), contiguous_stride((1, 2, 4)), "float32", ident=5)
+    names = ("grad_out", "query", "key", "value", "out")
+    args = (*((name, replace(q, ident=i)) for i, name in enumerate(names)), ("logsumexp", lse))
+    args += (("dropout_p", 0.0), ("is_causal", False), ("attn_mask", None), ("scale", None))
+    name = "aten._scaled_dot_product_flash_attention_for_cpu_backward.default"
+    op = OpSignature(name, args, tuple(replace(q, ident=i) for i in (6, 7, 8)))
+    report = Hand().add("attn").ran("attn", op, "backward").report()
+    product = 2 * 2 * 4 * 4 * 8  # one of the five: 2 heads, 4 queries, 4 keys, width 8
+    found = table(report, "op", by="op", phase="recompute", units="exact")
+    assert next(iter(found.values()))[:2] == ["–", str(product)]
+    found = table(report, "op", by="op", phase="backward", units="exact")
+    assert next(iter(found.values()))[:2] == ["1", f"{4 * product:,}"]
 
 
 def test_what_nobody_priced_comes_before_the_numbers() -> None:

@@ -110,7 +110,7 @@ def layouts(columns: Columns, whole: int, *, params: bool) -> list[list[Column]]
         calls + size + matmul + vector + both + rate + share,
         calls + size + matmul + vector + traffic + rate + share,
         calls + matmul + vector + traffic + rate + share,
-        calls + matmul + vector + traffic + share,
+        matmul + vector + traffic + rate + share,
         matmul + vector + traffic + share,
         one + vector + traffic + share,
         one + vector + traffic,

@@ -11,10 +11,14 @@ from attnprof.core.cost import Cost
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One op of a run: calls and costs by phase; ``known`` unless nobody priced it."""
+    """One op of a run: calls and costs by phase; ``known`` unless nobody priced it.
+
+    ``calls`` is None where the phase holds only part of the work of calls in another: the QK^T that a fused
+    attention backward recomputes.
+    """
 
     name: str
-    calls: int
+    calls: int | None
     costs: dict[str, Cost]
     known: bool
 
@@ -32,9 +36,9 @@ class Operator:
             "bytes": cost.bytes,
             "read": cost.read_bytes,
             "written": cost.write_bytes,
-            "calls": self.calls,
+            "calls": self.calls or 0,
         }[sort]
-        return first, cost.flops, cost.bytes, self.calls
+        return first, cost.flops, cost.bytes, self.calls or 0
 
 
 def operators(report: Report, phases: Sequence[str], sort: str) -> tuple[list[Operator], int]:
@@ -49,7 +53,7 @@ def operators(report: Report, phases: Sequence[str], sort: str) -> tuple[list[Op
         for name, count in report.operator_calls(phase).items():
             calls[name] = calls.get(name, 0) + count
     found = [
-        Operator(name, calls.get(name, 0), costs.get(name, {}), name not in unknown)
+        Operator(name, calls.get(name), costs.get(name, {}), name not in unknown)
         for name in {**costs, **dict.fromkeys(n for n in unknown if n in calls)}
     ]
     free = sum(count for name, count in calls.items() if name not in costs and name not in unknown)

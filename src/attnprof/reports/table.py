@@ -153,7 +153,7 @@ def _operator_table(report: Report, phases: Sequence[str], view: View, width: in
     rest = found[len(shown) :]
     if rest:
         costs = {p: Cost.sum(op.costs[p] for op in rest if p in op.costs) for p in phases}
-        shown = [*shown, Operator(f"… {len(rest)} more", sum(op.calls for op in rest), costs, True)]
+        shown = [*shown, Operator(f"… {len(rest)} more", sum(op.calls or 0 for op in rest), costs, True)]
     lines = [Line(op.calls, None, op.costs) for op in shown]
     labels = [("" if op.known else "no formula: ") + printable(op.name) for op in shown]
     text = _fitted("op", labels, layouts(Columns(lines, phases, view.units), whole, params=False), width)
