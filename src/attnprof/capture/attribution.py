@@ -21,7 +21,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -53,6 +53,15 @@ class Scopes:
         return found
 
 
+class OptimizerStep(NamedTuple):
+    """A running ``Optimizer.step``."""
+
+    phase: str
+    task: int  # the graph task it was called in
+    first_event: int
+    markers: int  # the blocks that were open, its own included
+
+
 #: The module that called each live checkpoint, by the checkpoint's own frame.
 _checkpoints: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
@@ -73,7 +82,8 @@ class Attribution:
         self._numbers = [0]  # from this number on ...
         self._owners = [OUTSIDE]  # ... nodes belong to this module
         self.last = _number()  # the next number after the latest op: nodes below it have an owner
-        self._optimizer: tuple[str, int] | None = None  # phase, and the graph task it was entered in
+        self._steps: list[OptimizerStep] = []  # those running, the innermost last
+        self._markers = 0  # record_function blocks open, those of before the capture not counted
         #: The scope of an op outside any backward, or None when each op must be looked at.
         self.scope: int | None = None
         self._task_grad: tuple[int, bool] = (NO_TASK, False)  # the task, and the grad mode of its nodes
@@ -109,15 +119,15 @@ class Attribution:
         """Nothing is running: drop frames that an interrupt left behind."""
         self.stack.clear()
         self._tasks.clear()
-        self._optimizer = None
+        self._steps.clear()
         self._mark(_number(), OUTSIDE)
         self._settle(OUTSIDE)
 
     def _settle(self, module: int) -> None:
         if module != OUTSIDE:
             self.scope = self._id_of(module, self._module_phase())
-        elif self._optimizer is not None:
-            self.scope = self._id_of(OPTIMIZER, self._optimizer[0])
+        elif self._steps:
+            self.scope = self._id_of(OPTIMIZER, self._steps[-1].phase)
         else:
             self.scope = None
 
@@ -139,19 +149,33 @@ class Attribution:
 
     def begin_step(self, phase: str) -> None:
         """``Optimizer.step`` begins; modules and backwards that it runs (a closure) keep their own phase."""
-        self._optimizer = (phase, _task())
+        self._steps.append(OptimizerStep(phase, _task(), len(self._events), self._markers))
         self._latest = -1
         if not self.stack:
             self._settle(OUTSIDE)
 
-    def end_step(self) -> None:
-        self._optimizer = None
+    def end_step(self, has_state: bool) -> None:
+        """It ended. One that keeps no state created none: it was a step like any other."""
+        if not self._steps:
+            return
+        step = self._steps.pop()
+        if step.phase == "optimizer_init" and not has_state:
+            init, steady = self._id_of(OPTIMIZER, step.phase), self._id_of(OPTIMIZER, "optimizer")
+            for event in range(step.first_event, len(self._events)):
+                if self._events[event] == init:
+                    self._events[event] = steady
+        self._latest = -1
         if not self.stack:
             self._settle(OUTSIDE)
 
-    @property
-    def stepping(self) -> bool:
-        return self._optimizer is not None
+    def mark_block(self, change: int) -> None:
+        """A ``record_function`` block begins (1) or ends (-1).
+
+        Torch runs each step inside one, which ends also when the step raises and its hooks do not run.
+        """
+        self._markers += change
+        while self._steps and self._steps[-1].markers > self._markers:
+            self.end_step(has_state=True)
 
     # Ops
 
@@ -181,8 +205,8 @@ class Attribution:
             return self._latest_scope  # the same node as for the op before
         if tasks and tasks[-1] == task:
             return self._id_of(self.stack[-1], "recompute")
-        if self._optimizer is not None and self._optimizer[1] == task:
-            return self._id_of(OPTIMIZER, self._optimizer[0])
+        if self._steps and self._steps[-1].task == task:
+            return self._id_of(OPTIMIZER, self._steps[-1].phase)
         owner = self._owner(node, number)
         if not _grad_enabled():
             if self._task_grad[0] != task and not _is_python(node):

@@ -92,6 +92,8 @@ class ThreadRecorder(TorchDispatchMode):
                 if out is not higher_order.CLOSED:
                     return out
             out = func(*args, **kwargs)
+        if plan.opens_block:
+            self.attribution.mark_block(plan.opens_block)
         self._note(plan, args, kwargs, out)
         return out
 

@@ -28,7 +28,7 @@ from attnprof.capture.calls import Calls
 from attnprof.capture.mode import ThreadRecorder
 from attnprof.capture.modules import Modules
 from attnprof.capture.signatures import Signatures
-from attnprof.core.trace import OPTIMIZER, ROOT, Trace
+from attnprof.core.trace import ROOT, Trace
 
 
 class Recorder:
@@ -51,7 +51,6 @@ class Recorder:
         self._installed = ExitStack()
         self._grad = torch.is_grad_enabled()
         self._stance: Any = None
-        self._step_start: tuple[Optimizer, int] | None = None
         self._calls = Calls(self.modules)
 
     # Entering and leaving
@@ -124,11 +123,8 @@ class Recorder:
         attribution = mode.attribution
         stack = attribution.stack
         index = self.modules.index_of(module, stack[-1] if stack else ROOT)
-        if stack:
-            if index in self.modules.outermost and not _is_running(stack, self.modules):
-                attribution.reset()  # an interrupt took the frames away without a hook
-        elif attribution.stepping and not self._is_stepping():
-            attribution.end_step()  # the optimizer raised: its hook did not run
+        if stack and index in self.modules.outermost and not _is_running(stack, self.modules):
+            attribution.reset()  # an interrupt took the frames away without a hook
         attribution.enter(index)
 
     def _after_forward(self, module: nn.Module, args: Any, *rest: Any) -> None:
@@ -156,24 +152,11 @@ class Recorder:
         return mode
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        mode = self._mode_of_thread()
-        init = not _has_state(optimizer)
-        self._step_start = (optimizer, len(mode.events))
-        mode.attribution.begin_step("optimizer_init" if init else "optimizer")
+        phase = "optimizer" if _has_state(optimizer) else "optimizer_init"
+        self._mode_of_thread().attribution.begin_step(phase)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        mode = self._mode_of_thread()
-        mode.attribution.end_step()
-        if self._step_start is not None and not _has_state(optimizer):  # it keeps no state: nothing was created
-            for event in range(self._step_start[1], len(mode.scopes)):
-                if mode.scopes[event] == self.scopes.id_of(OPTIMIZER, "optimizer_init"):
-                    mode.scopes[event] = self.scopes.id_of(OPTIMIZER, "optimizer")
-        self._step_start = None
-
-    def _is_stepping(self) -> bool:
-        """Whether the optimizer that began a step is still running on this thread."""
-        optimizer = None if self._step_start is None else self._step_start[0]
-        return any(local is optimizer for local in _running("step", "wrapper"))
+        self._mode_of_thread().attribution.end_step(_has_state(optimizer))
 
     # The trace
 
@@ -202,16 +185,11 @@ def _has_state(optimizer: Optimizer) -> bool:
     return any(value is not None for state in optimizer.state.values() for value in state.values())
 
 
-def _running(*names: str) -> Iterator[Any]:
-    """``self`` of every function with one of these names on this thread's stack."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name in names:
-            local = frame.f_locals
-            yield local["self"] if "self" in local else next(iter(local.get("args", ())), None)
-        frame = frame.f_back  # type: ignore[assignment]
-
-
 def _is_running(stack: list[int], modules: Modules) -> bool:
     """Whether the outermost module of a stack is still being called on this thread."""
-    return any(modules.is_record(module, stack[0]) for module in _running("_call_impl"))
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_call_impl" and modules.is_record(frame.f_locals.get("self"), stack[0]):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False

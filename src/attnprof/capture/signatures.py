@@ -140,6 +140,10 @@ def _extend(key: list[Any], tensors: list[Tensor], values: Iterable[Any]) -> Non
 _HASHED = {str, torch.dtype, torch.device, torch.layout, torch.memory_format, complex}
 
 
+#: The two ends of a ``record_function`` block.
+_BLOCKS = {"profiler._record_function_enter_new": 1, "profiler._record_function_exit": -1}
+
+
 class Plan:
     """What is known of an op before its arguments: how to run, key and describe it."""
 
@@ -163,7 +167,8 @@ class Plan:
         self.query = execution.is_query(func)
         self.opener = None if self.query else execution.opener(func)
         self.redispatches = not self.query and execution.redispatches(func)
-        self.special = self.query or self.opener is not None or self.redispatches
+        self.opens_block = _BLOCKS.get(self.name.rpartition(".")[0], 0)
+        self.special = self.query or self.opener is not None or self.redispatches or self.opens_block != 0
 
     def read(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[tuple[int, ...] | None, ...]:
         bound = dict(zip((a.name for a in self.arguments), args, strict=False)) | kwargs
