@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap
 
 import attnprof
-from capture.nets import ROWS, UNIT, WIDTH, Chain, Net, both, linear, rows, units
+from capture.nets import ROWS, UNIT, WIDTH, Chain, Expected, Net, both, linear, rows, units
 
 
 def counted(model: nn.Module | None, step: Callable[[], Any]) -> dict[str, dict[str, Fraction]]:
@@ -90,7 +90,7 @@ def test_backward_with_create_graph_alone() -> None:
 class Energy(Net):
     """Forces: the gradient of an energy, taken inside the forward."""
 
-    expected = {"net.first": both(1, 1 + 2 + 2), "net.second": both(1, 1 + 1)}
+    expected: ClassVar[Expected] = {"net.first": both(1, 1 + 2 + 2), "net.second": both(1, 1 + 1)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def test_gradient_inside_a_forward() -> None:
 class Unrolled(Net):
     """A gradient step on the hidden state, inside the forward, without a graph; then one more product."""
 
-    expected = {"energy": both(1, 1), "out": both(1, 2)}
+    expected: ClassVar[Expected] = {"energy": both(1, 1), "out": both(1, 2)}
 
     def __init__(self) -> None:
         super().__init__()

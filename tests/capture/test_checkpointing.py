@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from torch.utils.checkpoint import (
 )
 
 import attnprof
-from capture.nets import UNIT, Chain, Net, linear, rows, units
+from capture.nets import UNIT, Chain, Expected, Net, linear, rows, units
 
 REENTRANT = partial(checkpoint, use_reentrant=True)
 NON_REENTRANT = partial(checkpoint, use_reentrant=False)
@@ -304,7 +304,7 @@ class SquareAgain(torch.autograd.Function):
 
 
 class FusedSquare(Net):
-    expected = {"": thrice(1, 2, 1)}
+    expected: ClassVar[Expected] = {"": thrice(1, 2, 1)}
 
     def __init__(self) -> None:
         super().__init__()
