@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnprof.core.errors import AttnprofError
@@ -70,6 +70,7 @@ def test_exact_units_lose_nothing() -> None:
     assert exact.text(float("inf")) == "inf"
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=-(10**40), max_value=10**40))
 def test_exact_text_reads_back(value: int) -> None:
     assert int(Units(exact=True).text(value).replace(",", "")) == value
@@ -94,6 +95,7 @@ def test_a_number_with_its_unit() -> None:
     assert PLAIN.named(float("inf")) == "inf FLOP"
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=1, max_value=10**33))
 def test_three_figures_are_within_half_a_unit_of_the_third(value: int) -> None:
     number, prefix = split(value)
@@ -101,6 +103,7 @@ def test_three_figures_are_within_half_a_unit_of_the_third(value: int) -> None:
     assert abs(Fraction(number) * scale - value) * 200 <= value  # half of 1 in 100, at worst
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False))
 def test_any_float_has_a_text(value: float) -> None:
     assert PLAIN.text(value)
@@ -174,6 +177,7 @@ def test_exact_columns_align() -> None:
     assert cells == ["1,312,000", "       12", "        –"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(min_value=0, max_value=10**20)), min_size=1))
 def test_cells_of_a_column_have_one_width(values: list[int | None]) -> None:
     for units in (PLAIN, Units(exact=True), Units(binary=True)):
