@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -169,7 +170,7 @@ class Recorder:
                 "This torch numbers autograd nodes in a way attnprof does not know: every backward op is "
                 "booked to (outside); totals are right."
             )
-        return Trace(
+        trace = Trace(
             signatures=list(self.signatures.known),
             scopes=list(self.scopes.known),
             event_signatures=[event for mode in self._modes for event in mode.events],
@@ -179,6 +180,7 @@ class Recorder:
             meta={"torch": torch.__version__, "grad": self._grad},
             notes=notes,
         )
+        return _without_shape_inference(trace)
 
 
 def _has_state(optimizer: Optimizer) -> bool:
@@ -193,3 +195,16 @@ def _is_running(stack: list[int], modules: Modules) -> bool:
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
+
+
+def _without_shape_inference(trace: Trace) -> Trace:
+    """Drop ops on ``meta`` tensors from a run that is not on ``meta`` itself: torch asking for a shape."""
+    tensors = [(*signature.inputs, *signature.outs) for signature in trace.signatures]
+    asked = {i for i, found in enumerate(tensors) if found and all(t.device == "meta" for t in found)}
+    if not asked or all(i in asked or not tensors[i] for i in set(trace.event_signatures)):
+        return trace
+    kept = [event for event, signature in enumerate(trace.event_signatures) if signature not in asked]
+    trace.event_signatures = [trace.event_signatures[event] for event in kept]
+    trace.event_scopes = [trace.event_scopes[event] for event in kept]
+    trace.steps = [bisect_left(kept, step) for step in trace.steps]
+    return trace
