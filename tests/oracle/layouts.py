@@ -13,8 +13,8 @@ from torch import Tensor
 Draw = Callable[[Any], Any]
 
 #: Few examples per property: there are many properties, and each example is checked in full.
-few = settings(max_examples=6, deadline=None, derandomize=True, database=None)
-more = settings(few, max_examples=15)
+few = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+more = settings(few, max_examples=40)
 
 
 def shapes(min_dims: int = 0, max_dims: int = 4, min_size: int = 1, max_size: int = 4) -> st.SearchStrategy[list[int]]:

@@ -1,4 +1,4 @@
-"""Pooling and interpolation. Windows are dense: a tap on the padding compares or adds a constant no memory holds."""
+"""Pooling in any dimension. Windows are dense: a tap on the padding compares or adds a constant no memory holds."""
 
 from __future__ import annotations
 
@@ -61,50 +61,48 @@ def _plain(v: Any) -> Any:
     return getattr(v, "value", v)
 
 
-def max_pool2d_backward(m: Machine, grad: Buffer, x: Buffer, *options: Any) -> Buffer:
+def max_pool_backward(m: Machine, grad: Buffer, x: Buffer, *options: Any) -> Buffer:
     """Each gradient is added to the element its window chose; the input itself is not read."""
-    *_, chosen = options
-    plane = x.shape[-2:]
+    chosen = options[-1]
+    dims = len(options[0]) if len(options) > 1 else 2
+    places = list(indices(x.shape[-dims:]))
     out = m.zeros(x.shape, x.dtype)
     for i in indices(grad.shape):
-        place = (*i[:-2], *divmod(int(chosen[i]), plane[1]))
+        place = i[:-dims] + places[int(chosen[i])]
         out[place] = out[place] + grad[i]
     return out
 
 
-def avg_pool2d(
+def avg_pool(
     m: Machine,
     x: Buffer,
-    kernel: Any,
-    stride: Any = (),
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
     padding: Any = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Buffer:
     """The sum of the window's taps over its size: k - 1 additions and a division."""
-    kernel = _each(kernel, 2)
-    stride, padding = _each(stride or kernel, 2), _each(padding, 2)
-    lead, plane = x.shape[:-2], x.shape[-2:]
+    dims = len(kernel)
+    stride, padding = stride or kernel, _each(padding, dims)
+    lead, plane = x.shape[:-dims], x.shape[-dims:]
     sizes = [_extent(*a, 1, ceil_mode) for a in zip(plane, kernel, stride, padding, strict=True)]
     out = m.new([*lead, *sizes], x.dtype)
     for head, spot in product(indices(lead), indices(sizes)):
         taps = _window(spot, kernel, stride, padding, plane)
-        values = [x[head + t] if t is not None else 0.0 for t in taps]
-        summed = values[0]
-        for v in values[1:]:
-            m.scalar_op(1)
-            summed = _plain(summed) + _plain(v)
+        values = [_plain(x[head + t]) if t is not None else 0.0 for t in taps]
+        m.scalar_op(len(values) - 1)  # additions, of padding too, which plain constants would escape
+        divisor = divisor_override or _window_size(spot, kernel, stride, padding, plane, count_include_pad)
         m.scalar_op(1)
-        out[head + spot] = _plain(summed) / _divisor(
-            spot, kernel, stride, padding, plane, count_include_pad, divisor_override
-        )
+        out[head + spot] = sum(values) / divisor
     return out
 
 
 def _window(
     spot: Place, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], plane: Sequence[int]
 ) -> list[Place | None]:
+    """The elements of a window, None for a tap on the padding."""
     places = []
     for tap in indices(kernel):
         place = tuple(o * s + u - p for o, s, u, p in zip(spot, stride, tap, padding, strict=True))
@@ -112,17 +110,15 @@ def _window(
     return places
 
 
-def _divisor(
+def _window_size(
     spot: Place,
     kernel: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     plane: Sequence[int],
     count_include_pad: bool,
-    divisor_override: int | None,
 ) -> int:
-    if divisor_override:
-        return divisor_override
+    """What a mean divides by: the window cut off at the padding's edge, or at the input's."""
     size = 1
     for o, k, s, p, n in zip(spot, kernel, stride, padding, plane, strict=True):
         low, high = o * s - p, min(o * s - p + k, n + p)
@@ -130,25 +126,25 @@ def _divisor(
     return size
 
 
-def avg_pool2d_backward(
+def avg_pool_backward(
     m: Machine,
     grad: Buffer,
     x: Buffer,
-    kernel: Any,
-    stride: Any,
-    padding: Any,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Buffer:
     """g over the window's size, added to every tap; taps on the padding are taps."""
-    kernel = _each(kernel, 2)
-    stride, padding = _each(stride or kernel, 2), _each(padding, 2)
-    plane = x.shape[-2:]
+    dims = len(kernel)
+    plane = x.shape[-dims:]
     out = m.zeros(x.shape, x.dtype)
     for i in indices(grad.shape):
-        head, spot = i[:-2], i[-2:]
-        share = grad[i] / _divisor(spot, kernel, stride, padding, plane, count_include_pad, divisor_override)
+        head, spot = i[:-dims], i[-dims:]
+        divisor = divisor_override or _window_size(spot, kernel, stride, padding, plane, count_include_pad)
+        share = grad[i] / divisor
         for tap in _window(spot, kernel, stride, padding, plane):
             if tap is None:
                 m.scalar_op(1)
@@ -162,100 +158,53 @@ def _cells(size: int, out: int) -> list[range]:
     return [range(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
 
 
-def adaptive_avg_pool2d(m: Machine, x: Buffer, output_size: Sequence[int]) -> Buffer:
+def _adaptive(plane: Sequence[int], sizes: Sequence[int]) -> dict[Place, list[Place]]:
+    """The elements of every adaptive window, by output position."""
+    cells = [_cells(n, o) for n, o in zip(plane, sizes, strict=True)]
+    return {spot: list(product(*(c[o] for c, o in zip(cells, spot, strict=True)))) for spot in indices(sizes)}
+
+
+def adaptive_avg_pool(m: Machine, x: Buffer, output_size: Sequence[int]) -> Buffer:
     """The mean of each adaptive window."""
-    rows, columns = (_cells(n, o) for n, o in zip(x.shape[-2:], output_size, strict=True))
-    out = m.new([*x.shape[:-2], *output_size], x.dtype)
+    dims = len(output_size)
+    windows = _adaptive(x.shape[-dims:], output_size)
+    out = m.new([*x.shape[:-dims], *output_size], x.dtype)
     for i in indices(out.shape):
-        window = [x[(*i[:-2], r, c)] for r, c in product(rows[i[-2]], columns[i[-1]])]
+        window = [x[i[:-dims] + place] for place in windows[i[-dims:]]]
         out[i] = total(window) / len(window)
     return out
 
 
-def adaptive_avg_pool2d_backward(m: Machine, grad: Buffer, x: Buffer) -> Buffer:
+def adaptive_avg_pool_backward(dims: int) -> Any:
     """g over the window's size, added to every element of the window."""
-    rows, columns = (_cells(n, o) for n, o in zip(x.shape[-2:], grad.shape[-2:], strict=True))
-    out = m.zeros(x.shape, x.dtype)
-    for i in indices(grad.shape):
-        window = list(product(rows[i[-2]], columns[i[-1]]))
-        share = grad[i] / len(window)
-        for r, c in window:
-            out[(*i[:-2], r, c)] = out[(*i[:-2], r, c)] + share
-    return out
+
+    def reference(m: Machine, grad: Buffer, x: Buffer) -> Buffer:
+        windows = _adaptive(x.shape[-dims:], grad.shape[-dims:])
+        out = m.zeros(x.shape, x.dtype)
+        for i in indices(grad.shape):
+            window = windows[i[-dims:]]
+            share = grad[i] / len(window)
+            for place in window:
+                out[i[:-dims] + place] = out[i[:-dims] + place] + share
+        return out
+
+    return reference
 
 
-def adaptive_max_pool2d(m: Machine, x: Buffer, output_size: Sequence[int]) -> tuple[Buffer, Buffer]:
+def adaptive_max_pool(m: Machine, x: Buffer, output_size: Sequence[int]) -> tuple[Buffer, Buffer]:
     """The largest of each adaptive window and where it is."""
-    rows, columns = (_cells(n, o) for n, o in zip(x.shape[-2:], output_size, strict=True))
-    shape = [*x.shape[:-2], *output_size]
+    dims = len(output_size)
+    plane = x.shape[-dims:]
+    numbers = {place: n for n, place in enumerate(indices(plane))}
+    windows = _adaptive(plane, output_size)
+    shape = [*x.shape[:-dims], *output_size]
     out, at = m.new(shape, x.dtype), m.new(shape, torch.int64)
     for i in indices(shape):
-        places = list(product(rows[i[-2]], columns[i[-1]]))
-        best, where = x[(*i[:-2], *places[0])], places[0]
-        for place in places[1:]:
-            candidate = x[(*i[:-2], *place)]
+        first, *rest = windows[i[-dims:]]
+        best, where = x[i[:-dims] + first], first
+        for place in rest:
+            candidate = x[i[:-dims] + place]
             if candidate > best:
                 best, where = candidate, place
-        out[i], at[i] = best, where[0] * x.shape[-1] + where[1]
+        out[i], at[i] = best, numbers[where]
     return out, at
-
-
-def upsample_nearest2d(
-    m: Machine, x: Buffer, output_size: Sequence[int], scales_h: float | None = None, scales_w: float | None = None
-) -> Buffer:
-    """Each output copies one input element."""
-    out = m.new([*x.shape[:2], *output_size], x.dtype)
-    for n, c, h, w in indices(out.shape):
-        out[n, c, h, w] = x[n, c, h * x.shape[2] // output_size[0], w * x.shape[3] // output_size[1]]
-    return out
-
-
-def upsample_nearest2d_backward(
-    m: Machine, grad: Buffer, output_size: Sequence[int], input_size: Sequence[int], *_: Any
-) -> Buffer:
-    """Each gradient is added to the element its output copied."""
-    out = m.zeros(input_size, grad.dtype)
-    for n, c, h, w in indices(grad.shape):
-        place = (n, c, h * input_size[2] // output_size[0], w * input_size[3] // output_size[1])
-        out[place] = out[place] + grad[n, c, h, w]
-    return out
-
-
-Ends = tuple[tuple[int, float], tuple[int, float]]
-
-
-def _ends(o: int, size: int, out: int, align_corners: bool) -> Ends:
-    """The two neighbours of an output position in one dimension, with their weights."""
-    if align_corners:
-        source = o * (size - 1) / (out - 1) if out > 1 else 0.0
-    else:
-        source = max((o + 0.5) * size / out - 0.5, 0.0)
-    low = min(int(source), size - 1)
-    return (low, 1 - (source - low)), (min(low + 1, size - 1), source - low)
-
-
-def upsample_bilinear2d(m: Machine, x: Buffer, output_size: Sequence[int], align_corners: bool, *_: Any) -> Buffer:
-    """Interpolate along the row above and the row below, then between them: three times a w0 + b w1."""
-    out = m.new([*x.shape[:2], *output_size], x.dtype)
-    for n, c, h, w in indices(out.shape):
-        (top, above), (bottom, below) = _ends(h, x.shape[2], output_size[0], align_corners)
-        (left, before), (right, after) = _ends(w, x.shape[3], output_size[1], align_corners)
-        first = x[n, c, top, left] * before + x[n, c, top, right] * after
-        second = x[n, c, bottom, left] * before + x[n, c, bottom, right] * after
-        out[n, c, h, w] = first * above + second * below
-    return out
-
-
-def upsample_bilinear2d_backward(
-    m: Machine, grad: Buffer, output_size: Sequence[int], input_size: Sequence[int], align_corners: bool, *_: Any
-) -> Buffer:
-    """The forward's steps turned round: g to two rows, each to two columns, four additions."""
-    out = m.zeros(input_size, grad.dtype)
-    for n, c, h, w in indices(grad.shape):
-        (top, above), (bottom, below) = _ends(h, input_size[2], output_size[0], align_corners)
-        (left, before), (right, after) = _ends(w, input_size[3], output_size[1], align_corners)
-        g = grad[n, c, h, w]
-        for row, share in ((top, g * above), (bottom, g * below)):
-            for column, weight in ((left, before), (right, after)):
-                out[n, c, row, column] = out[n, c, row, column] + share * weight
-    return out

@@ -16,7 +16,7 @@ from oracle.layouts import few
 aten = torch.ops.aten
 forward = aten._scaled_dot_product_flash_attention_for_cpu.default
 backward = aten._scaled_dot_product_flash_attention_for_cpu_backward.default
-many = settings(few, max_examples=12)
+many = settings(few, max_examples=30)
 
 
 @st.composite

@@ -16,7 +16,7 @@ from oracle.layouts import few, more, tensors
 
 aten = torch.ops.aten
 MASKS = [mask for mask in product([True, False], repeat=3) if any(mask)]
-many = settings(few, max_examples=20)
+many = settings(few, max_examples=60)
 
 
 @st.composite

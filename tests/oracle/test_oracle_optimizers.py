@@ -156,4 +156,4 @@ def test_loop_foreach_and_fused_do_the_same_arithmetic(kind: Any, options: dict[
         costs.append(cost)
     loop, foreach, fused = costs
     assert loop.vector_flops == foreach.vector_flops == fused.vector_flops
-    assert fused.bytes <= min(loop.bytes, foreach.bytes)  # it keeps every intermediate on the chip
+    assert fused.bytes <= min(loop.bytes, foreach.bytes)  # it keeps intermediates on the chip

@@ -1,10 +1,9 @@
-"""Pooling and interpolation, forward and backward."""
+"""Pooling, forward and backward."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,7 @@ from oracle.agreement import agree
 from oracle.layouts import few, more, tensors
 
 aten = torch.ops.aten
-many = settings(few, max_examples=20)
+many = settings(few, max_examples=60)
 
 
 @st.composite
@@ -41,7 +40,7 @@ def test_max_pool(drawn: Any, ceil_mode: bool) -> None:
     agree(aten.max_pool2d_with_indices.default, x, *options, by=ref.max_pool)
     out, chosen = aten.max_pool2d_with_indices(x, *options)
     grad = torch.randn(out.shape, dtype=torch.float64)
-    agree(aten.max_pool2d_with_indices_backward.default, grad, x, *options, chosen, by=ref.max_pool2d_backward)
+    agree(aten.max_pool2d_with_indices_backward.default, grad, x, *options, chosen, by=ref.max_pool_backward)
 
 
 @few
@@ -52,9 +51,15 @@ def test_dilated_max_pool(x: torch.Tensor, dilation: int) -> None:
 
 @few
 @given(size=st.integers(2, 3), kernel=st.integers(1, 2), stride=st.integers(1, 2))
-def test_max_pool_of_volumes(size: int, kernel: int, stride: int) -> None:
-    x = torch.randn(1, 2, size, size, size, dtype=torch.float64)
-    agree(aten.max_pool3d_with_indices.default, x, [kernel] * 3, [stride] * 3, by=ref.max_pool)
+def test_volumes(size: int, kernel: int, stride: int) -> None:
+    x = torch.randn(1, 2, size, size, size + 1, dtype=torch.float64)
+    window = ([kernel, 2, kernel], [stride] * 3, [0, 0, 0])
+    agree(aten.max_pool3d_with_indices.default, x, *window, by=ref.max_pool)
+    out, chosen = aten.max_pool3d_with_indices(x, *window)
+    grad, options = torch.randn_like(out), ([1] * 3, False, chosen)
+    agree(aten.max_pool3d_with_indices_backward.default, grad, x, *window, *options, by=ref.max_pool_backward)
+    agree(aten.avg_pool3d.default, x, *window, by=ref.avg_pool)
+    agree(aten.avg_pool3d_backward.default, grad, x, *window, False, True, None, by=ref.avg_pool_backward)
 
 
 @many
@@ -62,34 +67,29 @@ def test_max_pool_of_volumes(size: int, kernel: int, stride: int) -> None:
 def test_avg_pool(drawn: Any, ceil_mode: bool, count_include_pad: bool, divisor: int | None) -> None:
     x, *window = drawn
     options = (*window, ceil_mode, count_include_pad, divisor)
-    agree(aten.avg_pool2d.default, x, *options, by=ref.avg_pool2d)
+    agree(aten.avg_pool2d.default, x, *options, by=ref.avg_pool)
     grad = torch.randn(aten.avg_pool2d(x, *options).shape, dtype=torch.float64)
-    agree(aten.avg_pool2d_backward.default, grad, x, *options, by=ref.avg_pool2d_backward)
+    agree(aten.avg_pool2d_backward.default, grad, x, *options, by=ref.avg_pool_backward)
 
 
 @more
 @given(x=_images(), size=st.lists(st.integers(1, 4), min_size=2, max_size=2))
 def test_adaptive_pools(x: torch.Tensor, size: list[int]) -> None:
-    agree(aten._adaptive_avg_pool2d.default, x, size, by=ref.adaptive_avg_pool2d)
-    agree(aten.adaptive_max_pool2d.default, x, size, by=ref.adaptive_max_pool2d)
     grad = torch.randn(*x.shape[:2], *size, dtype=torch.float64)
-    agree(aten._adaptive_avg_pool2d_backward.default, grad, x, by=ref.adaptive_avg_pool2d_backward)
+    agree(aten._adaptive_avg_pool2d.default, x, size, by=ref.adaptive_avg_pool)
+    agree(aten._adaptive_avg_pool2d_backward.default, grad, x, by=ref.adaptive_avg_pool_backward(2))
+    agree(aten.adaptive_max_pool2d.default, x, size, by=ref.adaptive_max_pool)
+    chosen = aten.adaptive_max_pool2d(x, size)[1]
+    agree(aten.adaptive_max_pool2d_backward.default, grad, x, chosen, by=ref.max_pool_backward)
 
 
-@more
-@given(x=_images(), size=st.lists(st.integers(1, 6), min_size=2, max_size=2))
-def test_nearest(x: torch.Tensor, size: list[int]) -> None:
-    agree(aten.upsample_nearest2d.default, x, size, by=ref.upsample_nearest2d)
-    grad = torch.randn(*x.shape[:2], *size, dtype=torch.float64)
-    agree(aten.upsample_nearest2d_backward.default, grad, size, list(x.shape), by=ref.upsample_nearest2d_backward)
-
-
-@pytest.mark.parametrize("align_corners", [False, True])
-@more
-@given(x=_images(), factor=st.integers(2, 3))
-def test_bilinear(align_corners: bool, x: torch.Tensor, factor: int) -> None:
-    size = [factor * n for n in x.shape[2:]]
-    agree(aten.upsample_bilinear2d.default, x, size, align_corners, by=ref.upsample_bilinear2d)
-    grad = torch.randn(*x.shape[:2], *size, dtype=torch.float64)
-    arguments = (grad, size, list(x.shape), align_corners)
-    agree(aten.upsample_bilinear2d_backward.default, *arguments, by=ref.upsample_bilinear2d_backward)
+@few
+@given(
+    shape=st.lists(st.integers(1, 3), min_size=3, max_size=3), size=st.lists(st.integers(1, 3), min_size=3, max_size=3)
+)
+def test_adaptive_pools_of_volumes(shape: list[int], size: list[int]) -> None:
+    x = torch.randn(1, 2, *shape, dtype=torch.float64)
+    agree(aten._adaptive_avg_pool3d.default, x, size, by=ref.adaptive_avg_pool)
+    grad = torch.randn(1, 2, *size, dtype=torch.float64)
+    agree(aten._adaptive_avg_pool3d_backward.default, grad, x, by=ref.adaptive_avg_pool_backward(3))
+    agree(aten.adaptive_max_pool3d.default, x, size, by=ref.adaptive_max_pool)
