@@ -8,7 +8,9 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnprof.capture.signatures import Signatures
+from attnprof.core.cost import Cost
 from attnprof.core.signature import OpSignature
+from attnprof.costs.pricing import price
 
 
 class _Recorder(TorchDispatchMode):
@@ -36,3 +38,16 @@ def only_op(run: Callable[[], Any], name: str) -> OpSignature:
     found = [op for op in ops_of(run) if name in (op.op, op.packet)]
     assert len(found) == 1, f"{name} ran {len(found)} times: {[op.op for op in ops_of(run)]}"
     return found[0]
+
+
+def cost_of(run: Callable[[], Any], name: str) -> Cost:
+    """The cost of the one call of ``name`` that ``run()`` makes."""
+    priced = price(only_op(run, name))
+    assert priced.status == "priced", f"{name} is {priced.status}"
+    return priced.cost
+
+
+def traffic_of(run: Callable[[], Any], name: str) -> tuple[int, int]:
+    """(bytes read, bytes written) by the one call of ``name`` that ``run()`` makes."""
+    cost = cost_of(run, name)
+    return cost.read_bytes, cost.write_bytes
