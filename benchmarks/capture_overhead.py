@@ -85,9 +85,8 @@ def main() -> None:
     for name, values in times.items():
         median = statistics.median(values)
         added = median - bare
-        print(
-            f"{name:20}{median * 1e3:10.2f}{median / bare:9.2f}{added / ops * 1e6:14.2f}{added / (nothing - bare):14.2f}"
-        )
+        columns = f"{median * 1e3:10.2f}{median / bare:9.2f}{added / ops * 1e6:14.2f}"
+        print(f"{name:20}{columns}{added / (nothing - bare):14.2f}")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def building() -> Iterator[FakeTensorMode]:
         nn.Module._apply = apply  # type: ignore[method-assign]
 
 
-def mode_of(model: nn.Module, *values: Any) -> FakeTensorMode | None:
+def mode_of(model: nn.Module) -> FakeTensorMode | None:
     """The fake mode a model was built under, or None for a real one."""
     for tensor in (*model.parameters(), *model.buffers()):
         if isinstance(tensor, FakeTensor):

@@ -92,8 +92,8 @@ def run(
     try:
         with _their_own("the model"):
             api.drive(counting, made.model, made.args, made.kwargs, backward=backward, fake=fake)
-    except typer.Exit:
-        _show_partial(counting, view, fake)
+    except (typer.Exit, KeyboardInterrupt) as error:
+        _show_partial(counting, view, fake, "raised" if isinstance(error, typer.Exit) else "was interrupted")
         raise
     report = counting.report()
     if output is not None:
@@ -101,15 +101,17 @@ def run(
     print(report.to_table(view=view))
 
 
-def _show_partial(counting: api.Profile, view: View, fake: bool) -> None:
-    """What was counted until the model raised, marked as such."""
+def _show_partial(counting: api.Profile, view: View, fake: bool, ended: str) -> None:
+    """What was counted until the model raised or was interrupted, marked as such."""
     trace = counting.trace
-    hint = " Values are unknown under --fake; a model that looks at them may need a real run." if fake else ""
+    hint = ""
+    if fake and ended == "raised":
+        hint = " Values are unknown under --fake; a model that looks at them may need a real run."
     if not len(trace):
-        print(f"attnprof: the model raised before its first op.{hint}", file=sys.stderr)
+        print(f"attnprof: the model {ended} before its first op.{hint}", file=sys.stderr)
         return
-    trace.notes.insert(0, f"Incomplete: the model raised after {len(trace):,} op calls; this is what ran until then.")
-    print(f"attnprof: the model raised; the table shows what ran until then.{hint}", file=sys.stderr)
+    trace.notes.insert(0, f"Incomplete: the model {ended} after {len(trace):,} op calls; this is what ran until then.")
+    print(f"attnprof: the model {ended}; the table shows what ran until then.{hint}", file=sys.stderr)
     sys.stderr.flush()
     print(api.Report(trace).to_table(view=view))
 
