@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -83,7 +84,8 @@ def load(path: str | os.PathLike[str]) -> Report:
 class Profile:
     """A context that counts every op inside it; see :func:`profile`.
 
-    Entering it again while it is open does nothing; entering it after it closed goes on counting.
+    Entering it again while it is open does nothing; entering it after it closed goes on counting. What
+    another thread does is counted from where that thread enters it too.
     """
 
     def __init__(self, model: nn.Module | None = None, *, strict: bool = False) -> None:
@@ -94,24 +96,23 @@ class Profile:
         self._model = model
         self._strict = strict
         self._recorder: Recorder | None = None
-        self._depth = 0
+        self._lock = threading.Lock()
         self._fake = False
         self._notes: list[str] = []
 
     def __enter__(self) -> Profile:
-        if self._recorder is None:
-            from attnprof.capture.recorder import Recorder
+        from attnprof.capture.recorder import Recorder
 
-            self._recorder = Recorder(self._model)
-        if self._depth == 0:
-            self._recorder.__enter__()
-        self._depth += 1
+        with self._lock:  # threads may enter at once
+            if self._recorder is None:
+                self._recorder = Recorder(self._model)
+        self._recorder.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._depth -= 1
-        if self._depth == 0 and self._recorder is not None:
-            self._recorder.__exit__(*error)
+        recorder = self._running("__exit__")
+        recorder.__exit__(*error)
+        if not recorder.is_open:
             self._model = None  # nothing of the model is kept alive
 
     def step(self) -> None:

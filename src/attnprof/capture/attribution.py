@@ -17,6 +17,7 @@ The rules of the backward, in order:
 
 from __future__ import annotations
 
+import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable
@@ -43,13 +44,17 @@ class Scopes:
     def __init__(self) -> None:
         self.known: list[Scope] = []
         self._ids: dict[tuple[int, str], int] = {}
+        self._lock = threading.Lock()
 
     def id_of(self, module: int, phase: str) -> int:
         key = (module, phase)
         found = self._ids.get(key)
         if found is None:
-            found = self._ids[key] = len(self.known)
-            self.known.append(Scope(module, phase))
+            with self._lock:
+                found = self._ids.get(key)
+                if found is None:
+                    self.known.append(Scope(module, phase))
+                    found = self._ids[key] = len(self.known) - 1
         return found
 
 

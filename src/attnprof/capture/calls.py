@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,7 @@ class Calls:
     def __init__(self, modules: Modules) -> None:
         self._modules = modules
         self._seen: dict[tuple[Any, ...], int] = {}
+        self._lock = threading.Lock()
 
     def note(self, index: int, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         """One call of ``module`` has ended."""
@@ -37,13 +39,14 @@ class Calls:
         if isinstance(output, Tensor):
             key += ("->", _shape(output), output.dtype)
         call = tuple(key)
-        self._seen[call] = self._seen.get(call, 0) + 1
+        with self._lock:
+            self._seen[call] = self._seen.get(call, 0) + 1
 
     def write(self) -> None:
         """Put the counts into the module records, shapes as text."""
         for record in self._modules.records:
             record.calls = {}
-        for (index, *parts), count in self._seen.items():
+        for (index, *parts), count in list(self._seen.items()):
             texts = tuple(_texts(parts))
             calls = self._modules.records[index].calls
             calls[texts] = calls.get(texts, 0) + count

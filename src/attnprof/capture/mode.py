@@ -47,7 +47,8 @@ class ThreadRecorder(TorchDispatchMode):
         self._id_of = recorder.signatures.id_of
         self._plans = recorder.signatures.plans
         self._dtensors = False
-        self.visiting = False  # pushed by a hook on a thread that is not the profiler's
+        self.entered = 0  # how often its thread is inside the profiler
+        self.visiting = False  # pushed by a hook on a thread that is not inside, for one call
         self._autocast: tuple[Any, ...] | None = None  # inside an opened op: the autocast it runs under
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

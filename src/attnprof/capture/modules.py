@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -51,6 +52,7 @@ class Modules:
         self._owner: dict[int, int] = {}  # id of a parameter -> module index
         self._parameter_ids: dict[int, int] = {}
         self._new_ident = itertools.count()
+        self._lock = threading.RLock()
         self._foreign: dict[tuple[int, str], list[int]] = {}
         self._built_of: dict[int, list[tuple[str, str, int]]] = {}  # of a foreign module: its parts' names, classes
         self._lazy: set[int] = set()
@@ -64,7 +66,12 @@ class Modules:
     def index_of(self, module: nn.Module, parent: int) -> int:
         """The record of ``module``, made when it is new; ``parent`` is the module that runs it."""
         index = self._index.get(id(module))
-        return self._adopt(module, parent) if index is None else index
+        if index is None:
+            with self._lock:
+                index = self._index.get(id(module))
+                if index is None:
+                    index = self._adopt(module, parent)
+        return index
 
     def is_record(self, module: object, index: int) -> bool:
         """Whether ``module`` is the one that record ``index`` describes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,7 +38,8 @@ class Recorder:
 
     Entering pushes a dispatch mode on this thread, registers global module and optimizer hooks (hooks on
     the modules themselves would switch off native fast paths) and puts ``torch.compile`` into eager
-    stance. A thread that runs modules meanwhile gets a mode of its own for the time of the call.
+    stance. Another thread may enter as well, for a mode of its own. One that does not, but runs modules,
+    has a mode for the time of each outermost call; the trace then has a note of what was not seen.
     """
 
     def __init__(self, model: nn.Module | None = None) -> None:
@@ -50,6 +52,9 @@ class Recorder:
         self._modes: list[ThreadRecorder] = []
         self._local = threading.local()
         self._installed = ExitStack()
+        self._lock = threading.Lock()
+        self._threads = 0  # that are inside
+        self._visited = False
         self._grad = torch.is_grad_enabled()
         self._stance: Any = None
         self._calls = Calls(self.modules)
@@ -57,9 +62,41 @@ class Recorder:
     # Entering and leaving
 
     def __enter__(self) -> Recorder:
+        mode = self._mode_of_thread()
+        if mode.entered == 0:
+            with self._lock:
+                if self._threads == 0:
+                    self._install()
+                self._threads += 1
+            if not mode.visiting:
+                mode.attribution.reset()
+                mode.__enter__()  # type: ignore[no-untyped-call]
+        mode.entered += 1
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        mode = self._mode_of_thread()
+        mode.entered -= 1
+        if mode.entered:
+            return
+        if not mode.visiting:
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        with self._lock:
+            self._threads -= 1
+            if self._threads == 0:
+                self._installed.close()
+                self.modules.refresh()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any thread is inside."""
+        return self._threads > 0
+
+    def _install(self) -> None:
         with ExitStack() as stack:
             self._use_eager_stance()
             stack.callback(self._restore_stance)
+            stack.enter_context(_without_hook_warning())
             hook = register_module_forward_hook(self._after_forward, with_kwargs=True, always_call=True)
             stack.callback(_global_forward_hooks_with_kwargs.pop, hook.id, None)  # which torch forgets to remove
             for handle in (
@@ -70,15 +107,7 @@ class Recorder:
             ):
                 stack.callback(handle.remove)
             stack.enter_context(higher_order.eager_control_flow())
-            mode = self._mode_of_thread()
-            mode.attribution.reset()
-            stack.enter_context(mode)
             self._installed = stack.pop_all()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._installed.close()
-        self.modules.refresh()
 
     def _mode_of_thread(self) -> ThreadRecorder:
         mode: ThreadRecorder | None = getattr(self._local, "mode", None)
@@ -120,7 +149,9 @@ class Recorder:
             return
         if self._stance is None:
             self._use_eager_stance()
-        mode = getattr(self._local, "mode", None) or self._mode_in_new_thread()
+        mode = getattr(self._local, "mode", None)
+        if mode is None or not (mode.entered or mode.visiting):
+            mode = self._mode_in_new_thread()
         attribution = mode.attribution
         stack = attribution.stack
         index = self.modules.index_of(module, stack[-1] if stack else ROOT)
@@ -139,7 +170,8 @@ class Recorder:
         mode.attribution.leave(index)
         if mode.visiting and not mode.attribution.stack:
             mode.visiting = False
-            mode.__exit__(None, None, None)
+            if not mode.entered:
+                mode.__exit__(None, None, None)
 
     def _mode_in_new_thread(self) -> ThreadRecorder:
         """Autograd's own threads inherit the mode of the thread that called backward; others get one."""
@@ -147,9 +179,9 @@ class Recorder:
             if isinstance(mode, ThreadRecorder) and mode.recorder is self:
                 return mode
         mode = self._mode_of_thread()
-        if not mode.visiting:
-            mode.visiting = True
-            mode.__enter__()  # type: ignore[no-untyped-call]
+        mode.visiting = self._visited = True
+        mode.attribution.reset()
+        mode.__enter__()  # type: ignore[no-untyped-call]
         return mode
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -169,6 +201,11 @@ class Recorder:
             notes.append(
                 "This torch numbers autograd nodes in a way attnprof does not know: every backward op is "
                 "booked to (outside); totals are right."
+            )
+        if self._visited:
+            notes.append(
+                "Modules ran in threads that did not enter the profile: what those threads did outside of modules, "
+                "backward and optimizer steps included, was not counted. Enter the same profile in each thread."
             )
         trace = Trace(
             signatures=list(self.signatures.known),
@@ -195,6 +232,18 @@ def _is_running(stack: list[int], modules: Modules) -> bool:
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
+
+
+@contextmanager
+def _without_hook_warning() -> Iterator[None]:
+    """A compiled module warns that global hooks fire twice for it: ours know that."""
+    warnings.filterwarnings("ignore", message="Using `torch.compile\\(module\\)` when there are global hooks")
+    ours = warnings.filters[0]
+    try:
+        yield
+    finally:
+        if ours in warnings.filters:
+            warnings.filters.remove(ours)  # type: ignore[attr-defined]
 
 
 def _without_shape_inference(trace: Trace) -> Trace:

@@ -7,6 +7,7 @@ arguments are the same tensor, and, for ops whose outputs the inputs do not dete
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -51,6 +52,7 @@ class Signatures:
         self.known: list[OpSignature] = []
         self.plans: dict[int, Plan] = {}  # by id of the op
         self._ids: dict[OpSignature, int] = {}
+        self._lock = threading.Lock()
 
     def plan(self, func: Any) -> Plan:
         """What is known of ``func`` before its arguments, worked out once."""
@@ -76,10 +78,11 @@ class Signatures:
         return found
 
     def _intern(self, signature: OpSignature) -> int:
-        found = self._ids.get(signature)
-        if found is None:
-            found = self._ids[signature] = len(self.known)
-            self.known.append(signature)
+        with self._lock:
+            found = self._ids.get(signature)
+            if found is None:
+                found = self._ids[signature] = len(self.known)
+                self.known.append(signature)
         return found
 
 
