@@ -77,7 +77,7 @@ class Columns:
         return self._bytes("bytes", [cost.bytes for cost in self.totals])
 
     def intensity(self) -> Column:
-        cells = align([intensity(cost.intensity) if cost else None for cost in self.totals])
+        cells = align([intensity(cost.intensity) if cost.bytes else None for cost in self.totals])
         return Column(("", "FLOP/B"), tuple(cells))
 
     def share(self, whole: int) -> Column:
