@@ -122,3 +122,13 @@ def test_sorting_is_a_model_in_comparisons() -> None:
 def test_renorm_scales_every_slice() -> None:
     # norm 2 S, comparison, maxnorm / (norm + eps), S products
     assert flops(lambda: x.renorm(2, 0, 1.0), "aten.renorm") == M * (2 * S + 3 + S)
+
+
+def test_histograms_count_search_and_normalise() -> None:
+    samples, edges = torch.rand(20), torch.linspace(0, 1, 5)
+    name = "aten.histogram"
+    assert flops(lambda: torch.histogram(samples, 4, range=(0.0, 1.0)), name) == 20
+    assert flops(lambda: torch.histogram(samples, 4), name) == 20 + 2 * (20 - 1)  # the range first
+    assert flops(lambda: torch.histogram(samples, edges), name) == 20 + 20 * 3  # ceil(log2 5) comparisons
+    density = 20 + (4 - 1) + 4 + 4  # the total; times the width, divided
+    assert flops(lambda: torch.histogram(samples, 4, range=(0.0, 1.0), density=True), name) == density

@@ -32,4 +32,4 @@ def distinct_in(x: TensorMeta, reached: list[int]) -> int:
     for i, (n, stride) in enumerate(zip(x.shape, strides, strict=True)):
         count = n if i < lead else reached[i - lead]
         total *= min(count, 1) if stride == 0 else count
-    return total
+    return min(total, x.distinct)

@@ -14,6 +14,7 @@ from attnprof.core.work import Work
 from attnprof.costs.arithmetic import flops, is_complex
 from attnprof.costs.registry import cost, movement, traffic
 from attnprof.costs.traffic import default, distinct_bytes
+from attnprof.costs.windows import distinct_in
 
 
 def _bytes(op: OpSignature, *names: str) -> int:
@@ -95,12 +96,9 @@ def _slices(x: TensorMeta, dim: int, count: int) -> tuple[int, int]:
     """(elements in ``count`` slices along ``dim``, distinct elements in the other slices)."""
     if not x.shape:
         return min(count, 1), 0 if count else 1
-    size = x.shape[dim]
-    others = max(0, size - count)
-    if x.stride and x.stride[dim] == 0:
-        others = min(others, 1)
-        return x.numel // max(size, 1) * count, x.distinct * others
-    return x.numel // max(size, 1) * count, x.distinct // max(size, 1) * others
+    axis, size = dim % len(x.shape), x.shape[dim]
+    others = distinct_in(x, [max(0, size - count) if i == axis else n for i, n in enumerate(x.shape)])
+    return x.numel // max(size, 1) * count, others
 
 
 _INDEX_PUT = (

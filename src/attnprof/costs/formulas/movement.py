@@ -8,6 +8,7 @@ from attnprof.core.signature import OpSignature
 from attnprof.core.tensor import TensorMeta
 from attnprof.costs.registry import movement, traffic
 from attnprof.costs.traffic import default, reading
+from attnprof.costs.windows import distinct_in
 
 _WHOLE = (
     "clone contiguous _to_copy copy _copy_from _copy_from_and_resize _pin_memory lift cat _cat stack _stack _chunk_cat "
@@ -73,16 +74,14 @@ def triangle_traffic(op: OpSignature) -> tuple[int, int]:
 def pad_traffic(op: OpSignature) -> tuple[int, int]:
     """What a negative pad crops is not read."""
     x, pads = op.tensor("self"), op.ints("pad")
-    kept = x.distinct
-    for i in range(len(pads) // 2):
-        n, stride = x.shape[-1 - i], x.stride[-1 - i] if x.stride else 1
-        before, after = pads[2 * i], pads[2 * i + 1]
-        left = max(0, n + min(before, 0) + min(after, 0))
-        if stride and n:
-            kept = kept // n * left
-        elif not left:
-            kept = 0
-    return kept * x.width, default(op)[1]
+    reached = [max(0, n + min(before, 0) + min(after, 0)) for n, before, after in _padded(x, pads)]
+    return distinct_in(x, reached) * x.width, default(op)[1]
+
+
+def _padded(x: TensorMeta, pads: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """(size, pad before, pad after) of the dimensions that are padded; the pads start at the last dimension."""
+    sizes = x.shape[len(x.shape) - len(pads) // 2 :]
+    return list(zip(sizes, pads[-2::-2], pads[::-2], strict=True))
 
 
 # Collectives: this rank reads what it sends and writes what it receives. What crosses the network, and the sums

@@ -175,6 +175,29 @@ def histogram(op: OpSignature) -> Work:
     return Work(vector=n + (2 * max(0, n - 1) if searches else 0))
 
 
+@cost("aten.histogram", "aten._histogramdd_from_bin_cts", "aten._histogramdd_from_bin_tensors")
+def histogramdd(op: OpSignature) -> Work:
+    """One count, or weight, added per sample; bins given by their edges are searched, ceil(log2 edges) comparisons.
+
+    Equal bins without a range look for the least and the largest element of each coordinate first. A density
+    divides every bin by the total, summed over the bins, times its width: 3 per bin less one addition.
+    """
+    x, edges = op.tensor("self"), op.tensors("bins")
+    coordinates = 1 if op.packet == "aten.histogram" else x.shape[-1]
+    samples = x.numel // max(coordinates, 1)
+    search = samples * sum((e.numel - 1).bit_length() for e in edges if e.numel)
+    if not edges and op.value("range") is None:
+        search = 2 * max(0, x.numel - coordinates)
+    return Work(vector=samples + search + (max(0, 3 * op.out.numel - 1) if op.number("density") else 0))
+
+
+@cost("aten._histogramdd_bin_edges")
+def histogramdd_edges(op: OpSignature) -> Work:
+    """The range of each coordinate: two comparisons per element after the first. The edges are positions."""
+    x = op.tensor("self")
+    return Work(vector=2 * max(0, x.numel - x.shape[-1]) if op.value("range") is None else 0)
+
+
 @cost("aten.segment_reduce")
 def segment_reduce(op: OpSignature) -> Work:
     """Segments as chains: N - M operations; mean also divides M times."""
