@@ -16,6 +16,9 @@ def setting(op: OpSignature, name: str, dims: int, default: int | None = None) -
 
 def seen(positions: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """How many of ``positions`` some tap of some output sees: o stride + u dilation - padding within [0, positions)."""
+    if dilation == 1 and stride <= kernel and outputs:  # windows that meet or overlap see one interval
+        end = min((outputs - 1) * stride + kernel - padding, positions)
+        return max(0, end - max(0, -padding))
     taps = [u * dilation - padding for u in range(kernel)]
     return len({p for o in range(outputs) for tap in taps if 0 <= (p := o * stride + tap) < positions})
 

@@ -63,7 +63,7 @@ def nansum(op: OpSignature) -> Work:
 @cost("aten.count_nonzero")
 def count_nonzero(op: OpSignature) -> Work:
     """A comparison per element, and S - 1 integer additions per result."""
-    return Work(vector=elements(op.tensor("self")) + joins(op), dtype="int64")
+    return Work(vector=elements(op.tensor("self")) + joins(op))
 
 
 @cost("aten.var", "aten.std", "aten.var_mean", "aten.std_mean")
