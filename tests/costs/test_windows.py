@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,4 +27,4 @@ def test_adaptive_windows_cover_everything_in_order(n: int, m: int) -> None:
     assert windows[0][0] == 0
     assert windows[-1][1] == n
     assert all(start < end for start, end in windows)
-    assert all(b[0] <= a[1] for a, b in zip(windows, windows[1:], strict=False))
+    assert all(b[0] <= a[1] for a, b in pairwise(windows))
