@@ -19,6 +19,8 @@ from attnprof.core.trace import PHASES, ModuleRecord, ParameterRecord, Scope, Tr
 
 FORMAT = "attnprof trace"
 SCHEMA = 1
+#: More op calls than any machine could keep in a trace: a number above it is damage, not data.
+MOST_EVENTS = 10**8
 
 
 def dumps(trace: Trace) -> str:
@@ -35,7 +37,7 @@ def loads(text: str, source: str = "the trace") -> Trace:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise TraceFormatError(f'{source} is JSON but not a trace: it has no "format": "{FORMAT}".')
     schema = data.get("schema")
-    if not isinstance(schema, int) or schema < 1:
+    if type(schema) is not int or schema < 1:
         raise TraceFormatError(f"{source} states schema {schema!r}; it must be a number from 1 to {SCHEMA}.")
     if schema > SCHEMA:
         raise TraceFormatError(
@@ -44,8 +46,8 @@ def loads(text: str, source: str = "the trace") -> Trace:
     try:
         trace = _from_dict(data)
         _validate(trace)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        detail = f"{type(error).__name__}: {error}"
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        detail = f"{type(error).__name__}: {str(error)[:200]}"
         raise TraceFormatError(f"{source} is damaged: a field is missing or has the wrong form ({detail}).") from None
     return trace
 
@@ -67,20 +69,63 @@ def to_dict(trace: Trace) -> dict[str, Any]:
 
 
 def _from_dict(data: dict[str, Any]) -> Trace:
-    signatures, scopes = [], []
-    for signature, scope, calls in data["events"]:
-        signatures += [int(signature)] * int(calls)
-        scopes += [int(scope)] * int(calls)
+    runs = [tuple(map(_count, run)) for run in map(_list, _list(data["events"]))]
+    if sum(calls for _, _, calls in runs) > MOST_EVENTS:
+        raise ValueError(f"more than {MOST_EVENTS} events")
     return Trace(
-        signatures=[_decode_signature(item) for item in data["signatures"]],
-        scopes=[Scope(int(module), str(phase)) for module, phase in data["scopes"]],
-        event_signatures=signatures,
-        event_scopes=scopes,
-        modules=[_decode_module(item) for item in data["modules"]],
-        steps=[int(step) for step in data["steps"]],
-        meta={str(name): _decode(value) for name, value in data["meta"].items()},  # type: ignore[misc]
-        notes=[str(note) for note in data["notes"]],
+        signatures=[_decode_signature(_dict(item)) for item in _list(data["signatures"])],
+        scopes=[Scope(_count(module), _str(phase)) for module, phase in map(_list, _list(data["scopes"]))],
+        event_signatures=[signature for signature, _, calls in runs for _ in range(calls)],
+        event_scopes=[scope for _, scope, calls in runs for _ in range(calls)],
+        modules=[_decode_module(_dict(item)) for item in _list(data["modules"])],
+        steps=_ints(data["steps"]),
+        meta=_decode_scalars(data["meta"]),
+        notes=list(_strs(data["notes"])),
     )
+
+
+def _int(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
+
+
+def _count(value: Any) -> int:
+    if _int(value) < 0:
+        raise ValueError(f"{value} is negative")
+    return int(value)
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is not true or false")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    return value
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not an object")
+    return value
+
+
+def _ints(value: Any) -> list[int]:
+    return [_count(item) for item in _list(value)]
+
+
+def _strs(value: Any) -> tuple[str, ...]:
+    return tuple(_str(item) for item in _list(value))
 
 
 def _validate(trace: Trace) -> None:
@@ -97,7 +142,7 @@ def _validate(trace: Trace) -> None:
         ("signature", trace.event_signatures, len(trace.signatures)),
         ("scope", trace.event_scopes, len(trace.scopes)),
     ):
-        if values and not (0 <= min(values) and max(values) < size):
+        if values and not (min(values) >= 0 and max(values) < size):
             raise ValueError(f"an event names a {kind} that is not there")
 
 
@@ -117,18 +162,18 @@ def _encode_module(record: ModuleRecord) -> dict[str, Any]:
 
 def _decode_module(item: dict[str, Any]) -> ModuleRecord:
     return ModuleRecord(
-        fqn=str(item["fqn"]),
-        class_name=str(item["class"]),
-        parent=None if item["parent"] is None else int(item["parent"]),
-        aliases=tuple(map(str, item["aliases"])),
+        fqn=_str(item["fqn"]),
+        class_name=_str(item["class"]),
+        parent=None if item["parent"] is None else _count(item["parent"]),
+        aliases=_strs(item["aliases"]),
         parameters=tuple(
-            ParameterRecord(str(name), tuple(map(int, shape)), str(dtype), bool(trainable), int(ident))
-            for name, shape, dtype, trainable, ident in item["parameters"]
+            ParameterRecord(_str(name), tuple(_ints(shape)), _str(dtype), _bool(trainable), _count(ident))
+            for name, shape, dtype, trainable, ident in map(_list, _list(item["parameters"]))
         ),
-        hyperparameters={str(name): _decode(value) for name, value in item["hyperparameters"].items()},  # type: ignore[misc]
-        training=item["training"],
-        calls={tuple(map(str, shapes)): int(count) for shapes, count in item["calls"]},
-        recomputed_calls=int(item["recomputed_calls"]),
+        hyperparameters=_decode_scalars(item["hyperparameters"]),
+        training=None if item["training"] is None else _bool(item["training"]),
+        calls={_strs(shapes): _count(count) for shapes, count in map(_list, _list(item["calls"]))},
+        recomputed_calls=_count(item["recomputed_calls"]),
     )
 
 
@@ -150,15 +195,32 @@ def _encode_signature(signature: OpSignature) -> dict[str, Any]:
 
 def _decode_signature(item: dict[str, Any]) -> OpSignature:
     declared = item.get("declared")
+    op = _str(item["op"])
+    if op.count(".") < 1:
+        raise ValueError(f"{op!r} is not an op")
     return OpSignature(
-        op=str(item["op"]),
-        args=tuple((str(name), _decode(value)) for name, value in item.get("args", ())),
-        outputs=tuple(_decode(value) for value in item.get("outputs", ())),
-        mutated=tuple(map(str, item.get("mutated", ()))),
-        overwritten=tuple(map(str, item.get("overwritten", ()))),
-        view=bool(item.get("view", False)),
-        declared=None if declared is None else Declared(**declared),
+        op=op,
+        args=tuple((_str(name), _decode(value)) for name, value in map(_list, _list(item.get("args", [])))),
+        outputs=tuple(_decode(value) for value in _list(item.get("outputs", []))),
+        mutated=_strs(item.get("mutated", [])),
+        overwritten=_strs(item.get("overwritten", [])),
+        view=_bool(item.get("view", False)),
+        declared=None if declared is None else _decode_declared(dict(_dict(declared))),
     )
+
+
+def _decode_declared(item: dict[str, Any]) -> Declared:
+    source = _str(item.pop("source"))
+    optional = ("useful_matmul_flops", "read_bytes", "write_bytes")
+    numbers = {name: None if n is None and name in optional else _count(n) for name, n in item.items()}
+    return Declared(source, **numbers)  # type: ignore[arg-type]
+
+
+def _decode_scalars(item: Any) -> dict[str, Any]:
+    found = {name: _decode(value) for name, value in _dict(item).items()}
+    if any(isinstance(value, TensorMeta) for value in found.values()):
+        raise TypeError("a tensor where a plain value belongs")
+    return found
 
 
 def _encode(value: Any) -> Any:
@@ -181,19 +243,26 @@ def _decode(value: Any) -> Argument:
         if isinstance(value, list):
             raise TypeError("a bare list")
         return value  # type: ignore[no-any-return]
+    if len(value) != 1:
+        raise ValueError(f"an object with {len(value)} kinds")
     if "list" in value:
-        return tuple(_decode(v) for v in value["list"])
+        return tuple(_decode(v) for v in _list(value["list"]))
     if "float" in value:
-        return float(value["float"])
-    t = value["tensor"]
-    values = t.get("values")
+        return float(_str(value["float"]))
+    return _decode_tensor(_dict(value["tensor"]))
+
+
+def _decode_tensor(item: dict[str, Any]) -> TensorMeta:
+    shape, stride, values = tuple(_ints(item["shape"])), tuple(_ints(item["stride"])), item.get("values")
+    if stride and len(stride) != len(shape):
+        raise ValueError(f"{len(stride)} strides for {len(shape)} dimensions")
     return TensorMeta(
-        shape=tuple(map(int, t["shape"])),
-        stride=tuple(map(int, t["stride"])),
-        dtype=str(t["dtype"]),
-        device=str(t.get("device", "cpu")),
-        ident=int(t["ident"]),
-        layout=str(t.get("layout", "strided")),
-        nnz=None if t.get("nnz") is None else int(t["nnz"]),
-        values=None if values is None else tuple(map(int, values)),
+        shape=shape,
+        stride=stride,
+        dtype=_str(item["dtype"]),
+        device=_str(item.get("device", "cpu")),
+        ident=_int(item["ident"]),
+        layout=_str(item.get("layout", "strided")),
+        nnz=None if item.get("nnz") is None else _count(item["nnz"]),
+        values=None if values is None else tuple(_int(v) for v in _list(values)),
     )
