@@ -1,197 +1,166 @@
-"""Optimizer steps of torch.optim: the loop, the foreach and the fused form against the update written out."""
+"""Optimizers through torch.optim: loop, foreach and fused do the same arithmetic, fused moves less."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attnprof.core.cost import Cost
 from attnprof.costs.pricing import price
-from support import only_op, ops_of
+from support import cost_of, only_op, ops_of, traffic_of
 
-aten = torch.ops.aten
 F32 = 4  # bytes
-SHAPES = [(3, 4), (5,)]
-P = len(SHAPES)
+SHAPES = ((3, 4), (5,))
 N = 3 * 4 + 5
-
-LOOP, FOREACH, FUSED = {"foreach": False}, {"foreach": True}, {"fused": True}
-
-
-def steady_step(kind: Any, options: dict[str, Any], shapes: list[tuple[int, ...]], warm: int = 1) -> Cost:
-    """The cost of the step after ``warm`` others, every op of it priced or free."""
-    parameters = [nn.Parameter(torch.randn(shape)) for shape in shapes]
-    optimizer = kind(parameters, **options)
-    for p in parameters:
-        p.grad = torch.randn_like(p)
-    for _ in range(warm):
-        optimizer.step()
-    priced = [price(op) for op in ops_of(optimizer.step)]
-    assert [p.signature.op for p in priced if p.status == "unpriced"] == []
-    return Cost.sum(p.cost for p in priced)
+STEP = F32  # a step counter
 
 
-ADAM = 3 + 4 + 6  # m += c (g - m); v = b v + c g g; p -= a m / (sqrt(v) / c + eps)
-
-#: FLOPs per element of a steady step; Adam and Adagrad also add 1 to each parameter's step.
-UPDATES: list[tuple[Any, dict[str, Any], int, int]] = [
-    (torch.optim.AdamW, {}, ADAM + 1, P),  # p (1 - lr decay)
-    (torch.optim.AdamW, {"weight_decay": 0.0}, ADAM, P),
-    (torch.optim.AdamW, {"amsgrad": True, "maximize": True}, ADAM + 1 + 1 + 1, P),
-    (torch.optim.Adam, {}, ADAM, P),
-    (torch.optim.Adam, {"weight_decay": 0.1, "amsgrad": True}, ADAM + 2 + 1, P),  # g + decay p
-    (torch.optim.SGD, {"lr": 0.1}, 2, 0),
-    (torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.1, "maximize": True}, 2 + 2 + 1, 0),
-    (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}, 2 + 2, 0),
-    (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}, 2 + 3, 0),
-    (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, 2 + 2 + 2, 0),
-    (torch.optim.Adagrad, {}, 2 + 5, P),  # s += g g; p -= a g / (sqrt(s) + eps)
-    (torch.optim.Adagrad, {"weight_decay": 0.1, "maximize": True}, 2 + 5 + 2 + 1, P),
-]
+def second_step(kind: Any, **options: Any) -> Cost:
+    """What a step costs once the state exists: its vector work on floats, all of it priced."""
+    parameters = [nn.Parameter(torch.rand(shape)) for shape in SHAPES]
+    optimizer = kind(parameters, lr=0.1, **options)
+    for _ in range(2):
+        for parameter in parameters:
+            parameter.grad = torch.rand_like(parameter)
+        ops = ops_of(optimizer.step)
+    assert {price(op).status for op in ops} <= {"priced", "free"}
+    return Cost.sum(price(op).cost for op in ops)
 
 
-@pytest.mark.parametrize("form", [LOOP, FOREACH, FUSED], ids=["loop", "foreach", "fused"])
-@pytest.mark.parametrize(("kind", "options", "per_element", "steps"), UPDATES)
-def test_loop_foreach_and_fused_do_the_same_arithmetic(
-    kind: Any, options: dict[str, Any], per_element: int, steps: int, form: dict[str, bool]
-) -> None:
-    found = steady_step(kind, options | form, SHAPES)
-    assert (found.matmul_flops, found.vector_flops) == (0, N * per_element + steps)
+WAYS = ({"foreach": False}, {"foreach": True}, {"fused": True})
 
 
-@pytest.mark.parametrize("form", [LOOP, FOREACH], ids=["loop", "foreach"])
-@pytest.mark.parametrize(
-    ("kind", "options", "per_element"),
-    [
-        # v = b v + c g g 4; sqrt, + eps; p -= a g / . 3
-        (torch.optim.RMSprop, {}, 4 + 2 + 3),
-        # decay 2; v 4; mean by lerp 3; v - mean mean: 3; sqrt, + eps; b = m b + g / . : 3; p -= a b: 2
-        (torch.optim.RMSprop, {"momentum": 0.9, "centered": True, "weight_decay": 0.1}, 2 + 4 + 3 + 3 + 2 + 3 + 2),
-        # decay 2; v 4; std 2; d = sqrt(u + eps) / std g: 4; u = b u + c d d: 4; p -= a d: 2
-        (torch.optim.Adadelta, {"weight_decay": 0.1}, 2 + 4 + 2 + 4 + 4 + 2),
-        # decay 2; m by lerp 3; u = max(b u, |g| + eps): 4; p -= a m / u: 3
-        (torch.optim.Adamax, {"weight_decay": 0.1}, 2 + 3 + 4 + 3),
-        # sign(g g') 2, three comparisons to pick a factor, step times it, clamped 2; g zeroed where it turned 1;
-        # p -= sign(g) step: 1 + 3
-        (torch.optim.Rprop, {}, 2 + 3 + 3 + 1 + 4),
-    ],
-)
-def test_other_optimizers(kind: Any, options: dict[str, Any], per_element: int, form: dict[str, bool]) -> None:
-    assert steady_step(kind, options | form, SHAPES).vector_flops == N * per_element + P
+def flops_each_way(kind: Any, **options: Any) -> set[int]:
+    """FLOPs on parameters; the step counters of a loop and of foreach are a number each, added to once."""
+    return {second_step(kind, **options, **way).vector_flops - len(SHAPES) * _counts(kind, options) for way in WAYS}
 
 
-@pytest.mark.parametrize("form", [LOOP, FOREACH], ids=["loop", "foreach"])
-@pytest.mark.parametrize("kind", [torch.optim.ASGD, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adafactor])
-def test_every_op_of_the_others_has_a_verdict(kind: Any, form: dict[str, bool]) -> None:
-    assert steady_step(kind, {"weight_decay": 0.1} | form, SHAPES, warm=6).vector_flops >= 2 * N  # at least p -= a g
+def _counts(kind: Any, options: dict[str, Any]) -> bool:
+    return kind is not torch.optim.SGD
 
 
-def test_adafactor_rebuilds_the_variance_from_rows_and_columns() -> None:
-    found = steady_step(torch.optim.Adafactor, {}, [(3, 4), (5,)])
-    assert found.matmul_flops == 2 * 3 * 1 * 4  # [3, 1] x [1, 4]; vectors keep theirs whole
+def test_adamw() -> None:
+    # decay p (1 - lr w) 1; m + (1 - b1)(g - m) 3; b2 v 1, + (1 - b2) g g 3; sqrt, / c, + eps 3; p - a m / that 3
+    assert flops_each_way(torch.optim.AdamW) == {14 * N}
+    assert flops_each_way(torch.optim.AdamW, weight_decay=0.0) == {13 * N}
+    assert flops_each_way(torch.optim.AdamW, amsgrad=True) == {15 * N}
+    assert flops_each_way(torch.optim.AdamW, maximize=True) == {15 * N}
 
 
-def test_muon_orthogonalizes_by_five_iterations_of_three_products() -> None:
-    def iterations(m: int, n: int) -> int:
-        return 5 * (2 * m * n * m + 2 * m * m * m + 2 * m * m * n)  # X X^T; its square; times X
-
-    found = steady_step(torch.optim.Muon, {}, [(3, 4), (7, 5)])
-    assert found.matmul_flops == iterations(3, 4) + iterations(5, 7)  # the shorter side first
+def test_adam_decays_through_the_gradient() -> None:
+    assert flops_each_way(torch.optim.Adam) == {13 * N}
+    assert flops_each_way(torch.optim.Adam, weight_decay=0.1) == {15 * N}
 
 
-def test_lbfgs_and_sparse_adam_have_no_unpriced_op() -> None:
-    x = nn.Parameter(torch.randn(4))
-
-    def closure() -> Any:
-        with torch.enable_grad():
-            optimizer.zero_grad()
-            loss = (x * x).sum()
-            loss.backward()
-        return loss
-
-    optimizer = torch.optim.LBFGS([x], max_iter=3, line_search_fn="strong_wolfe")
-    table = nn.Embedding(6, 3, sparse=True)
-    sparse = torch.optim.SparseAdam(table.parameters())
-    table(torch.tensor([1, 4])).sum().backward()
-    runs: list[Callable[[], Any]] = [lambda: optimizer.step(closure), sparse.step]
-    for run in runs:
-        priced = [price(op) for op in ops_of(run)]
-        assert [p.signature.op for p in priced if p.status == "unpriced"] == []
+def test_sgd() -> None:
+    assert flops_each_way(torch.optim.SGD) == {2 * N}
+    assert flops_each_way(torch.optim.SGD, weight_decay=0.1) == {4 * N}
+    assert flops_each_way(torch.optim.SGD, momentum=0.9) == {4 * N}
+    assert flops_each_way(torch.optim.SGD, momentum=0.9, nesterov=True) == {6 * N}
+    assert flops_each_way(torch.optim.SGD, momentum=0.9, dampening=0.1) == {5 * N}
 
 
-def fused(name: str, lists: int, steps: bool, **options: Any) -> Cost:
-    """One call of a fused kernel on ``lists`` lists of the shapes."""
-    state = [[torch.rand(shape) for shape in SHAPES] for _ in range(lists)]
-    if "momentum" in options and not options["momentum"]:
-        state[2] = []
-    if options.get("amsgrad") is False:
-        state[4] = []
-    counters = [[torch.tensor(3.0) for _ in SHAPES]] if steps else []
-    func = getattr(getattr(aten, name), "tensor_lr" if isinstance(options["lr"], torch.Tensor) else "default")
-    return price(only_op(lambda: func(*state, *counters, **options), str(func))).cost
+def test_adagrad() -> None:
+    assert flops_each_way(torch.optim.Adagrad) == {7 * N}
 
 
-ADAM_OPTIONS = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0, "eps": 1e-8, "amsgrad": False}
-ADAM_OPTIONS |= {"maximize": False}
-SGD_OPTIONS = {"weight_decay": 0.0, "momentum": 0.9, "lr": 0.1, "dampening": 0.0, "nesterov": False}
-SGD_OPTIONS |= {"maximize": False, "is_first_step": False}
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam])
+def test_fused_adam_moves_each_tensor_once(kind: Any) -> None:
+    parameters = [nn.Parameter(torch.rand(shape)) for shape in SHAPES]
+    optimizer = kind(parameters, fused=True)
+    for parameter in parameters:
+        parameter.grad = torch.rand_like(parameter)
+    name = f"aten._fused_{kind.__name__.lower()}_"
+    # p, g, m, v read; p, m, v written; a step counter per tensor read
+    assert traffic_of(optimizer.step, name) == (F32 * 4 * N + 2 * STEP, F32 * 3 * N)
 
 
-def test_fused_adam_reads_four_and_writes_three() -> None:
-    found = fused("_fused_adam_", 5, True, **ADAM_OPTIONS)
-    assert found.read_bytes == F32 * (4 * N + P)  # p, g, m, v, and each step
-    assert found.write_bytes == F32 * 3 * N
-    found = fused("_fused_adam_", 5, True, **ADAM_OPTIONS | {"amsgrad": True})
-    assert (found.read_bytes, found.write_bytes) == (F32 * (5 * N + P), F32 * 4 * N)
+def test_fused_amsgrad_keeps_a_third_state() -> None:
+    parameter = nn.Parameter(torch.rand(N))
+    parameter.grad = torch.rand(N)
+    step = torch.optim.AdamW([parameter], fused=True, amsgrad=True).step
+    assert traffic_of(step, "aten._fused_adamw_") == (F32 * 5 * N + STEP, F32 * 4 * N)
 
 
-def test_a_learning_rate_on_the_device_is_read() -> None:
-    plain = fused("_fused_adamw_", 5, True, **ADAM_OPTIONS)
-    tensor = fused("_fused_adamw_", 5, True, **ADAM_OPTIONS | {"lr": torch.tensor(0.1)})
-    assert tensor.vector_flops == plain.vector_flops == N * ADAM
-    assert tensor.read_bytes - plain.read_bytes == F32
-
-
-@pytest.mark.parametrize(
-    ("name", "lists", "options"),
-    [("_fused_adam_", 5, ADAM_OPTIONS), ("_fused_adamw_", 5, ADAM_OPTIONS), ("_fused_sgd_", 3, SGD_OPTIONS)],
-)
-def test_gradients_unscaled_on_the_way_are_written_back(name: str, lists: int, options: dict[str, Any]) -> None:
-    amp = {"grad_scale": torch.tensor(2.0), "found_inf": torch.tensor(0.0)}
-    plain = fused(name, lists, "adam" in name, **options)
-    scaled = fused(name, lists, "adam" in name, **options | amp)
-    assert scaled.vector_flops - plain.vector_flops == N
-    assert scaled.read_bytes - plain.read_bytes == F32 * 2
-    assert scaled.write_bytes - plain.write_bytes == F32 * N
-
-
-def test_fused_sgd_bytes_and_first_step() -> None:
-    steady = fused("_fused_sgd_", 3, False, **SGD_OPTIONS)
-    assert (steady.vector_flops, steady.read_bytes, steady.write_bytes) == (4 * N, F32 * 3 * N, F32 * 2 * N)
-    first = fused("_fused_sgd_", 3, False, **SGD_OPTIONS | {"is_first_step": True})  # the momentum becomes g
+def test_first_step_of_fused_sgd_only_writes_its_momentum() -> None:
+    parameter = nn.Parameter(torch.rand(N))
+    parameter.grad = torch.rand(N)
+    optimizer = torch.optim.SGD([parameter], lr=0.1, momentum=0.9, fused=True)
+    first = cost_of(optimizer.step, "aten._fused_sgd_")
     assert (first.vector_flops, first.read_bytes, first.write_bytes) == (2 * N, F32 * 2 * N, F32 * 2 * N)
-    bare = fused("_fused_sgd_", 3, False, **SGD_OPTIONS | {"momentum": 0.0})
-    assert (bare.vector_flops, bare.read_bytes, bare.write_bytes) == (2 * N, F32 * 2 * N, F32 * N)
+    later = cost_of(optimizer.step, "aten._fused_sgd_")
+    assert (later.vector_flops, later.read_bytes, later.write_bytes) == (4 * N, F32 * 3 * N, F32 * 2 * N)
 
 
-def test_fused_adagrad_bytes() -> None:
-    options = {"lr": 0.1, "lr_decay": 0.0, "weight_decay": 0.0, "eps": 1e-10, "maximize": False}
-    found = fused("_fused_adagrad_", 3, True, **options)
-    assert (found.read_bytes, found.write_bytes) == (F32 * (3 * N + P), F32 * 2 * N)
+def test_a_loss_scale_also_unscales_the_gradient() -> None:
+    p, g, m, v = (torch.rand(N) for _ in range(4))
+    scale, found, step = torch.tensor(2.0), torch.tensor(0.0), torch.tensor(1.0)
+
+    def run() -> None:
+        torch._fused_adamw_(
+            [p], [g], [m], [v], [], [step], lr=0.1, beta1=0.9, beta2=0.99, weight_decay=0.0, eps=1e-8,
+            amsgrad=False, maximize=False, grad_scale=scale, found_inf=found,
+        )  # fmt: skip
+
+    cost = cost_of(run, "aten._fused_adamw_")
+    assert cost.vector_flops == (13 + 1) * N
+    # p, g, m, v, and three numbers; g is written as well
+    assert (cost.read_bytes, cost.write_bytes) == (F32 * 4 * N + 3 * F32, F32 * 4 * N)
 
 
-def test_the_gradient_scaler() -> None:
-    grads, scale, found_inf = [torch.rand(3, 4), torch.rand(5)], torch.tensor(0.5), torch.tensor(0.0)
-    unscale = aten._amp_foreach_non_finite_check_and_unscale_.default
-    cost = price(only_op(lambda: unscale(grads, found_inf, scale), str(unscale))).cost
-    assert (cost.vector_flops, cost.read_bytes, cost.write_bytes) == (2 * N, F32 * (N + 1), F32 * N)
+def test_unscaling_tests_and_multiplies() -> None:
+    gradients = [torch.rand(3, 4), torch.rand(5)]
+    run = lambda: torch._amp_foreach_non_finite_check_and_unscale_(  # noqa: E731
+        gradients, torch.tensor(0.0), torch.tensor(0.5)
+    )
+    cost = cost_of(run, "aten._amp_foreach_non_finite_check_and_unscale_")
+    assert cost.vector_flops == 2 * N
+    assert (cost.read_bytes, cost.write_bytes) == (F32 * N + F32, F32 * N)
 
-    tracker = torch.tensor(0, dtype=torch.int32)
-    update = aten._amp_update_scale_.default
-    cost = price(only_op(lambda: update(scale, tracker, found_inf, 2.0, 0.5, 100), str(update))).cost
-    # overflow: a test, scale backed off; else: tracker + 1, compared, scale grown, tested for being finite
-    assert (cost.vector_flops, cost.read_bytes, cost.write_bytes) == (2 + 4, 3 * F32, 2 * F32)
+
+def lists() -> tuple[list[Tensor], list[Tensor]]:
+    return [torch.rand(shape) for shape in SHAPES], [torch.rand(shape) for shape in SHAPES]
+
+
+def test_foreach_is_the_sum_of_its_tensors() -> None:
+    xs, ys = lists()
+    flops = {
+        "aten._foreach_add": (lambda: torch._foreach_add(xs, ys), N),
+        "aten._foreach_add.List": (lambda: torch._foreach_add(xs, ys, alpha=3), 2 * N),
+        "aten._foreach_add.Scalar": (lambda: torch._foreach_add(xs, 2.0), N),
+        "aten._foreach_mul.ScalarList": (lambda: torch._foreach_mul(xs, [1.0, 3.0]), N),
+        "aten._foreach_addcdiv.Scalar": (lambda: torch._foreach_addcdiv(xs, xs, ys), 2 * N),
+        # the first tensor's scalar is 1: only the second's five elements are multiplied
+        "aten._foreach_addcmul.ScalarList": (lambda: torch._foreach_addcmul(xs, xs, ys, [1.0, 3.0]), 2 * N + 5),
+        "aten._foreach_lerp_": (lambda: torch._foreach_lerp_(xs, ys, 0.1), 3 * N),
+        "aten._foreach_sqrt": (lambda: torch._foreach_sqrt(xs), N),
+        "aten._foreach_sigmoid": (lambda: torch._foreach_sigmoid(xs), 4 * N),
+        "aten._foreach_pow.ScalarAndTensor": (lambda: torch._foreach_pow(2.0, xs), N),
+        "aten._foreach_maximum.Scalar": (lambda: torch._foreach_maximum(xs, 0.5), N),
+        "aten._foreach_norm": (lambda: torch._foreach_norm(xs), 2 * N),  # squares, sums less one, a root each
+        "aten._foreach_norm.Scalar": (lambda: torch._foreach_norm(xs, 1), 2 * N - 2),
+        "aten._foreach_max": (lambda: torch._foreach_max(xs), N - 2),
+        "aten._foreach_zero_": (lambda: torch._foreach_zero_(xs), 0),
+    }
+    for name, (run, expected) in flops.items():
+        assert cost_of(run, name).vector_flops == expected, name
+
+
+def test_foreach_moves_each_tensor_once() -> None:
+    xs, ys = lists()
+    assert traffic_of(lambda: torch._foreach_add_(xs, ys), "aten._foreach_add_") == (2 * N * F32, N * F32)
+    assert traffic_of(lambda: torch._foreach_mul_(xs, xs), "aten._foreach_mul_") == (N * F32, N * F32)
+    assert traffic_of(lambda: torch._foreach_copy_(xs, ys), "aten._foreach_copy_") == (N * F32, N * F32)
+    assert traffic_of(lambda: torch._foreach_zero_(xs), "aten._foreach_zero_") == (0, N * F32)
+
+
+def test_clipping_gradients() -> None:
+    parameters = [nn.Parameter(torch.rand(shape)) for shape in SHAPES]
+    for parameter in parameters:
+        parameter.grad = torch.rand_like(parameter)
+    clip = lambda: nn.utils.clip_grad_norm_(parameters, 1.0)  # noqa: E731
+    assert price(only_op(clip, "aten._foreach_norm")).cost.vector_flops == 2 * N
+    assert price(only_op(clip, "aten._foreach_mul_")).cost.vector_flops == N

@@ -1,8 +1,7 @@
-"""Fused optimizer steps and gradient scaling: the scalar operations of each update, per parameter element.
+"""Fused optimizer kernels: operations per parameter element, the same as the loop over single ops makes.
 
-g is the gradient, p the parameter. What belongs to the step and not to an element (learning rates, bias
-corrections) is a number of the host. A fused step, the foreach step and the plain loop do the same arithmetic;
-the fused one moves less. Updates are dense: a step that ``found_inf`` cancels is priced as if it were made.
+Coefficients that depend on the step alone (bias corrections, step sizes) are scalars, worked out once. Gradients
+are negated when maximizing (1) and divided by the loss scale when one is given (1), which also writes them back.
 """
 
 from __future__ import annotations
@@ -10,102 +9,76 @@ from __future__ import annotations
 from attnprof.core.signature import OpSignature
 from attnprof.core.work import Work
 from attnprof.costs.registry import cost, traffic
-from attnprof.costs.traffic import default, distinct_bytes
+from attnprof.costs.traffic import distinct_bytes
+
+_ADAMW, _ADAM, _SGD, _ADAGRAD = "aten._fused_adamw", "aten._fused_adam", "aten._fused_sgd", "aten._fused_adagrad"
 
 
-def _updates(op: OpSignature) -> int:
-    """The parameter elements that are updated."""
-    return sum(p.numel for p in op.tensors("self"))
+def _elements(op: OpSignature) -> int:
+    return sum(t.numel for t in op.tensors("self"))
 
 
-def _gradient(op: OpSignature) -> int:
-    """What g costs before the update: divided by the loss scale, negated to maximize."""
-    return (op.maybe("grad_scale") is not None) + bool(op.number("maximize"))
+def _prepared(op: OpSignature) -> int:
+    """Operations on the gradient before the update proper."""
+    return bool(op.number("maximize")) + (op.maybe("grad_scale") is not None)
 
 
-def _decay(op: OpSignature, operations: int) -> int:
-    """``operations`` when there is weight decay."""
-    return operations if op.number("weight_decay") else 0
+def _adam(op: OpSignature, decay: int) -> Work:
+    """m += (1 - b1) (g - m): 3. v = b2 v + (1 - b2) g g: 4. sqrt(v) / c + eps: 3. p -= step m / that: 3. Together 13.
+
+    amsgrad: the maximum of v 1. Weight decay ``decay``.
+    """
+    per_element = 13 + bool(op.number("amsgrad")) + decay * (op.number("weight_decay") != 0) + _prepared(op)
+    return Work(vector=_elements(op) * per_element)
 
 
-def _adam(op: OpSignature) -> int:
-    """m += (1 - b1)(g - m) 3; v = b2 v + (1 - b2) g g 4; p -= a m / (sqrt(v) / c + eps) 6. amsgrad: max(v) 1."""
-    return 13 + bool(op.number("amsgrad")) + _gradient(op)
-
-
-@cost("aten._fused_adam")
-def fused_adam(op: OpSignature) -> Work:
-    """Adam, 13 per element; the decay is added to the gradient, g + w p: 2."""
-    return Work(vector=_updates(op) * (_adam(op) + _decay(op, 2)))
-
-
-@cost("aten._fused_adamw")
+@cost(_ADAMW)
 def fused_adamw(op: OpSignature) -> Work:
-    """Adam, 13 per element; the decay shrinks the parameter by a constant factor: 1."""
-    return Work(vector=_updates(op) * (_adam(op) + _decay(op, 1)))
+    """Decoupled weight decay: p (1 - lr wd) 1."""
+    return _adam(op, decay=1)
 
 
-@cost("aten._fused_sgd")
+@cost(_ADAM)
+def fused_adam(op: OpSignature) -> Work:
+    """Weight decay in the gradient: g + wd p 2."""
+    return _adam(op, decay=2)
+
+
+def _keeps_momentum(op: OpSignature) -> bool:
+    return op.number("momentum") != 0 and bool(op.tensors("momentum_buffer_list"))
+
+
+@cost(_SGD)
 def fused_sgd(op: OpSignature) -> Work:
-    """p -= lr g: 2. Decay, g + w p: 2. Momentum, b = m b + (1 - dampening) g: 2, 3 with dampening; b = g at first.
-
-    Nesterov, g + m b: 2.
-    """
-    per_element = 2 + _gradient(op) + _decay(op, 2)
-    if op.number("momentum"):
-        per_element += 0 if op.number("is_first_step") else 2 + (op.number("dampening") != 0)
+    """p - lr d: 2. Weight decay g + wd p: 2. Momentum b = mu b + (1 - damp) g: 2, and 1 unless damp is 0; nothing in
+    the first step, where b = g. Nesterov d = g + mu b: 2."""
+    per_element = 2 + 2 * (op.number("weight_decay") != 0) + _prepared(op)
+    if _keeps_momentum(op):
+        if not op.number("is_first_step"):
+            per_element += 2 + (op.number("dampening") != 0)
         per_element += 2 * bool(op.number("nesterov"))
-    return Work(vector=_updates(op) * per_element)
+    return Work(vector=_elements(op) * per_element)
 
 
-@cost("aten._fused_adagrad")
+@cost(_ADAGRAD)
 def fused_adagrad(op: OpSignature) -> Work:
-    """s += g g: 2; p -= lr g / (sqrt(s) + eps): 5. Decay, g + w p: 2."""
-    return Work(vector=_updates(op) * (7 + _gradient(op) + _decay(op, 2)))
+    """s += g g: 2. p -= lr g / (sqrt(s) + eps): 5. Weight decay g + wd p: 2."""
+    per_element = 7 + 2 * (op.number("weight_decay") != 0) + _prepared(op)
+    return Work(vector=_elements(op) * per_element)
 
 
-@traffic("aten._fused_adam", "aten._fused_adamw", "aten._fused_sgd", "aten._fused_adagrad")
+@traffic(_ADAMW, _ADAM, _SGD, _ADAGRAD)
 def fused_traffic(op: OpSignature) -> tuple[int, int]:
-    """Parameters and state read and written, gradients read; written only once unscaled; numbers of the step read.
+    """Parameters, gradients, states and scalars read; parameters and states written, gradients only when unscaled.
 
-    At SGD's first step the momentum is only written. Whatever the schema says, steps are not changed here, and
-    the largest v is touched by amsgrad alone. The functional forms write copies of all they are given.
+    The momentum buffer of a first step is written, not read. ``found_inf`` is read.
     """
-    if not op.mutated:
-        return default(op)
-    idle = set() if op.number("amsgrad") else {"max_exp_avg_sqs"}
-    idle |= set() if op.number("momentum", 1) else {"momentum_buffer_list"}
-    unread = {"momentum_buffer_list"} if op.number("is_first_step") else set()
-    constant = {"state_steps"} | (set() if op.maybe("grad_scale") else {"grads"})
-    read = distinct_bytes(t for name, _ in op.args if name not in idle | unread for t in op.tensors(name))
-    state = (name for name, _ in op.args if name in _STATE and name not in idle | constant)
-    return read, distinct_bytes(t for name in state for t in op.tensors(name))
-
-
-_STATE = ("self", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", "momentum_buffer_list", "state_sums")
-
-
-@cost("aten._amp_foreach_non_finite_check_and_unscale")
-def unscale(op: OpSignature) -> Work:
-    """Each gradient is tested for being finite and multiplied by the inverse scale."""
-    return Work(vector=2 * _updates(op))
-
-
-@traffic("aten._amp_foreach_non_finite_check_and_unscale")
-def unscale_traffic(op: OpSignature) -> tuple[int, int]:
-    """Gradients read and written, the scale read. The flag is touched only when some gradient is not finite."""
-    read = distinct_bytes((*op.tensors("self"), op.tensor("inv_scale")))
-    return read, distinct_bytes(op.tensors("self"))
-
-
-@cost("aten._amp_update_scale")
-def update_scale(op: OpSignature) -> Work:
-    """Both branches: found_inf tested, scale times backoff; tracker + 1, compared, scale times growth, tested: 6."""
-    return Work(vector=6)
-
-
-@traffic("aten._amp_update_scale")
-def update_scale_traffic(op: OpSignature) -> tuple[int, int]:
-    """Three numbers read; the scale and the tracker written."""
-    read, _ = default(op)
-    return read, op.tensor("self").bytes + op.tensor("growth_tracker").bytes
+    states = ["exp_avgs", "exp_avg_sqs", "state_sums"] + ["max_exp_avg_sqs"] * bool(op.number("amsgrad"))
+    momentum = ["momentum_buffer_list"] if _keeps_momentum(op) else []
+    read = ["self", "grads", *states, "state_steps", "lr", "grad_scale", "found_inf"]
+    read += [] if op.number("is_first_step") else momentum
+    written = ["self", *states, *momentum] + (["grads"] if op.maybe("grad_scale") else [])
+    return (
+        distinct_bytes(t for name in read for t in op.tensors(name)),
+        distinct_bytes(t for name in written for t in op.tensors(name)),
+    )
