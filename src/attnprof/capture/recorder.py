@@ -155,7 +155,7 @@ class Recorder:
         attribution = mode.attribution
         stack = attribution.stack
         index = self.modules.index_of(module, stack[-1] if stack else ROOT)
-        if stack and index in self.modules.outermost and not _is_running(stack, self.modules):
+        if stack and index in self.modules.outermost and not _is_running(stack[0], index, self.modules):
             attribution.reset()  # an interrupt took the frames away without a hook
         attribution.enter(index)
 
@@ -224,12 +224,15 @@ def _has_state(optimizer: Optimizer) -> bool:
     return any(value is not None for state in optimizer.state.values() for value in state.values())
 
 
-def _is_running(stack: list[int], modules: Modules) -> bool:
-    """Whether the outermost module of a stack is still being called on this thread."""
+def _is_running(outermost: int, entering: int, modules: Modules) -> bool:
+    """Whether the outermost module of a stack is being called on this thread, beside the call now beginning."""
+    calls = 0 if outermost == entering else 1
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "_call_impl" and modules.is_record(frame.f_locals.get("self"), stack[0]):
-            return True
+        if frame.f_code.co_name == "_call_impl" and modules.is_record(frame.f_locals.get("self"), outermost):
+            calls += 1
+            if calls == 2:
+                return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
 
