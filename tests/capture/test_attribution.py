@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import attnprof
 from attnprof.core.cost import Cost
 from attnprof.core.errors import ConservationError
-from capture.nets import NETS, UNIT, Aliased, Chain, Net, both, rows, units
+from capture.nets import NETS, ROWS, UNIT, WIDTH, Aliased, Chain, Net, both, rows, units
 
 
 def counted(net: Net, steps: int = 1) -> attnprof.Report:
@@ -51,6 +54,22 @@ def test_aliases_find_the_module() -> None:
     assert node.fqn == "first"
     assert node.aliases == ("other",)
     assert node.calls == 2
+
+
+def test_a_parameter_that_was_replaced_is_nobodys() -> None:
+    """What its hook runs is outside; the module it was taken from has another weight now."""
+    net = Chain()
+    old = net.first.weight
+
+    def accumulated(parameter: Tensor) -> None:
+        _ = parameter.grad @ parameter.grad
+
+    old.register_post_accumulate_grad_hook(accumulated)
+    with attnprof.profile(net) as prof:
+        net.first.weight = nn.Parameter(torch.randn(WIDTH, WIDTH))
+        (net(rows()) @ old).sum().backward()
+    # A product with it in no module: 1 forward, 2 backward, and the hook's own.
+    assert units(prof.report()) == {**Chain.expected, "(outside)": both(1, 2 + Fraction(WIDTH, ROWS))}
 
 
 def test_calls_are_counted_per_module() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap
 
 import attnprof
-from capture.nets import ROWS, UNIT, WIDTH, Chain, Expected, Net, both, linear, rows, units
+from capture.nets import ROWS, UNIT, WIDTH, Chain, Custom, Expected, Net, both, linear, rows, units
 
 
 def counted(model: nn.Module | None, step: Callable[[], Any]) -> dict[str, dict[str, Fraction]]:
@@ -110,6 +110,35 @@ def test_gradient_inside_a_forward() -> None:
     assert counted(net, net.step) == net.expected
 
 
+class EnergyAndMore(Energy):
+    """A product of the parent's after the gradient; its nodes are the parent's, not the last one's of the backward."""
+
+    expected: ClassVar[Expected] = {**Energy.expected, "": both(1, 2)}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = nn.Parameter(torch.randn(WIDTH, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) @ self.own
+
+
+def test_a_product_after_a_gradient_inside_a_forward() -> None:
+    net = EnergyAndMore()
+    assert counted(net, net.step) == net.expected
+
+
+def test_a_product_after_a_gradient_outside() -> None:
+    """The same in a training loop: the penalty's loss is nobody's."""
+    net, x, matrix = Chain(), rows(), torch.randn(WIDTH, WIDTH)
+
+    def step() -> None:
+        (slope,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
+        (slope @ matrix).square().sum().backward()
+
+    assert counted(net, step) == {"first": both(1, 1 + 2 + 2), "second": both(1, 1 + 1), "(outside)": both(1, 1)}
+
+
 class Unrolled(Net):
     """A gradient step on the hidden state, inside the forward, without a graph; then one more product."""
 
@@ -133,8 +162,6 @@ def test_ops_after_a_gradient_inside_a_forward_are_forward_again() -> None:
 
 def test_double_backward_of_a_custom_function() -> None:
     """Its backward is made of two products; both have a backward of 2, as the node's own module."""
-    from capture.nets import Custom
-
     net, x = Custom(), rows()
 
     def step() -> None:
@@ -144,6 +171,17 @@ def test_double_backward_of_a_custom_function() -> None:
     # Forward 1. First backward: both gradients, 2. Second: back through grad @ weight.T, 2 (the product for
     # the weight's gradient is not used by slope), and on through square and the forward node: 2.
     assert counted(net, step) == {"": both(1, 2 + 2 + 2)}
+
+
+def test_a_custom_function_first_in_a_backward_that_builds_a_graph() -> None:
+    """Its node runs with grad mode on before any other shows that all of this backward does."""
+    net = nn.Sequential(linear(), Custom())
+
+    def step() -> None:
+        y = net(rows())
+        y.backward(torch.ones_like(y), create_graph=True)
+
+    assert counted(net, step) == {"0": both(1, 2), "1": both(1, 2)}
 
 
 def test_hessian_vector_product_by_double_backward() -> None:

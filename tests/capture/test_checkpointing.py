@@ -197,6 +197,20 @@ def test_functional_ops_of_a_reentrant_checkpoint() -> None:
     assert found == {"": thrice(2, 4, 2), "child": thrice(1, 2, 1)}
 
 
+class FunctionalThenModule(FunctionalFirst):
+    """The checkpoint ends in the module, so it is the module's node that asks for it to run again."""
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.child(F.linear(x, self.before))
+
+
+@EITHER
+def test_a_module_asks_for_what_a_function_made(through: Callable[..., Any]) -> None:
+    """The functional product, needed for the child's input, is the caller's also the second time."""
+    last = 1 if through is REENTRANT else 0
+    assert counted(FunctionalThenModule(through)) == {"": thrice(1, 2, 1), "child": thrice(1, 2, last)}
+
+
 class InBlock(Net):
     """The same inside a submodule, between ordinary layers."""
 

@@ -244,6 +244,26 @@ def test_an_optimizer_in_the_backward() -> None:
     assert calls(report, "aten.add_.Tensor") == {("(optimizer)", "optimizer"): 2 * PARAMETERS}
 
 
+def test_an_optimizer_in_a_tensor_hook() -> None:
+    """Between two products of the node's: they stay backward, the step is the optimizer's."""
+    net, matrix = Chain(), torch.randn(WIDTH, WIDTH)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.randn(3))], lr=0.1, foreach=False)
+    optimizer.param_groups[0]["params"][0].grad = torch.ones(3)
+
+    def hook(gradient: Tensor) -> None:
+        _ = gradient @ matrix
+        optimizer.step()
+        _ = gradient @ matrix
+
+    with attnprof.profile(net) as prof:
+        hidden = net.first(rows())
+        hidden.register_hook(hook)
+        net.second(hidden).sum().backward()
+    report = prof.report()
+    assert units(report) == {"first": both(1, 2 + 2), "second": both(1, 2)}
+    assert calls(report, "aten.add_.Tensor") == {("(optimizer)", "optimizer"): 1}
+
+
 def test_two_optimizers() -> None:
     net = Chain()
     one = torch.optim.SGD(net.first.parameters(), lr=0.1, foreach=False)

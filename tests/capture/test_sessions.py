@@ -407,9 +407,14 @@ def test_a_good_step_after_an_error_in_a_module(error: BaseException) -> None:
         with pytest.raises(type(error)):
             net(rows())
         net.part.error = None
-        net(rows()).sum().backward()
-    # The failed call ran `first` and `part.layer`.
-    assert units(prof.report()) == {"first": both(2, 2), "part.layer": both(2, 2), "": both(1, 2)}
+        (net(rows()) @ torch.randn(WIDTH, WIDTH)).sum().backward()
+    # The failed call ran `first` and `part.layer`. The loss after the good one is in no module.
+    assert units(prof.report()) == {
+        "first": both(2, 2),
+        "part.layer": both(2, 2),
+        "": both(1, 2),
+        "(outside)": both(1, 1),
+    }
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
