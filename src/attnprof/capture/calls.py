@@ -2,61 +2,67 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from attnprof.capture.modules import Modules
+from attnprof.core.trace import ModuleRecord
 
 _current_task = torch._C._current_graph_task_id
 
 
 class Calls:
-    """Counts calls per module and shapes; keeps shapes and dtypes, never tensors."""
+    """The calls one thread made, by module and shapes; shapes and dtypes are kept, never tensors."""
 
-    def __init__(self, modules: Modules) -> None:
-        self._modules = modules
-        self._seen: dict[tuple[Any, ...], int] = {}
-        self._lock = threading.Lock()
+    def __init__(self) -> None:
+        self.seen: dict[tuple[Any, ...], int] = {}
+        self.recomputed: dict[int, int] = {}
 
-    def note(self, index: int, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        """One call of ``module`` has ended."""
-        if id(module) in self._modules.wrappers:
-            return
+    def note(self, index: int, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        """One call of module ``index`` has ended."""
         if _current_task() >= 0:
-            self._modules.records[index].recomputed_calls += 1
+            self.recomputed[index] = self.recomputed.get(index, 0) + 1
             return
-        key: list[Any] = [index]
-        for value in args:
-            if isinstance(value, Tensor):
-                key += (None, _shape(value), value.dtype)
+        try:
+            key = _key(index, args, kwargs, output)
+        except RuntimeError:  # a nested tensor has no one shape
+            key = _key(index, args, kwargs, output, _pieces)
+        self.seen[key] = self.seen.get(key, 0) + 1
+
+
+def write(all_calls: Iterable[Calls], records: list[ModuleRecord]) -> None:
+    """Put the counts of every thread into the module records, shapes as text."""
+    for record in records:
+        record.calls, record.recomputed_calls = {}, 0
+    for calls in all_calls:
+        for (index, *parts), count in list(calls.seen.items()):
+            texts, found = tuple(_texts(parts)), records[index].calls
+            found[texts] = found.get(texts, 0) + count
+        for index, count in list(calls.recomputed.items()):
+            records[index].recomputed_calls += count
+
+
+def _key(
+    index: int, args: Any, kwargs: dict[str, Any], output: Any, shape: Callable[[Tensor], Any] | None = None
+) -> tuple[Any, ...]:
+    key: list[Any] = [index]
+    for value in args:
+        if isinstance(value, Tensor):
+            key += (None, shape(value) if shape else value.shape, value.dtype)
+    if kwargs:
         for name, value in kwargs.items():
             if isinstance(value, Tensor):
-                key += (name, _shape(value), value.dtype)
-        if isinstance(output, Tensor):
-            key += ("->", _shape(output), output.dtype)
-        call = tuple(key)
-        with self._lock:
-            self._seen[call] = self._seen.get(call, 0) + 1
-
-    def write(self) -> None:
-        """Put the counts into the module records, shapes as text."""
-        for record in self._modules.records:
-            record.calls = {}
-        for (index, *parts), count in list(self._seen.items()):
-            texts = tuple(_texts(parts))
-            calls = self._modules.records[index].calls
-            calls[texts] = calls.get(texts, 0) + count
+                key += (name, shape(value) if shape else value.shape, value.dtype)
+    if isinstance(output, Tensor):
+        key += ("->", shape(output) if shape else output.shape, output.dtype)
+    return tuple(key)
 
 
-def _shape(tensor: Tensor) -> tuple[int, ...]:
-    try:
-        return tensor.shape
-    except RuntimeError:  # a nested tensor has no one shape: how many pieces it has
-        return (tensor.size(0),)
+def _pieces(tensor: Tensor) -> tuple[int, ...]:
+    """How many pieces a nested tensor has; the shape of any other."""
+    return (tensor.size(0),) if tensor.is_nested else tensor.shape
 
 
 def _texts(parts: list[Any]) -> Iterable[str]:

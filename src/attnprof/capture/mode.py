@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from attnprof.capture import execution, higher_order
 from attnprof.capture.attribution import Attribution
+from attnprof.capture.calls import Calls
 from attnprof.capture.signatures import Plan
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class ThreadRecorder(TorchDispatchMode):
         self.attribution = Attribution(
             recorder.scopes, self.scopes, recorder.modules.owner_of, recorder.numbers_trusted
         )
+        self.calls = Calls()
+        self._note_event, self._note_scope = self.events.append, self.scopes.append
         self._signatures = recorder.signatures
         self._id_of = recorder.signatures.id_of
         self._plans = recorder.signatures.plans
@@ -71,8 +74,8 @@ class ThreadRecorder(TorchDispatchMode):
             else:
                 attribution.last = _next_number()
         signature = plan.only
-        self.events.append(self._id_of(plan, args, kwargs, out) if signature is None else signature)
-        self.scopes.append(scope)
+        self._note_event(self._id_of(plan, args, kwargs, out) if signature is None else signature)
+        self._note_scope(scope)
         return out
 
     def _special(self, plan: Plan, func: Any, types: Any, args: Any, kwargs: dict[str, Any]) -> Any:

@@ -24,9 +24,8 @@ from torch.optim.optimizer import (
 )
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from attnprof.capture import higher_order
+from attnprof.capture import calls, higher_order
 from attnprof.capture.attribution import Scopes, numbers_work
-from attnprof.capture.calls import Calls
 from attnprof.capture.mode import ThreadRecorder
 from attnprof.capture.modules import Modules
 from attnprof.capture.signatures import Signatures
@@ -57,7 +56,6 @@ class Recorder:
         self._visited = False
         self._grad = torch.is_grad_enabled()
         self._stance: Any = None
-        self._calls = Calls(self.modules)
 
     # Entering and leaving
 
@@ -166,7 +164,8 @@ class Recorder:
         kwargs, output = rest if len(rest) == 2 else ({}, None)
         mode = getattr(self._local, "mode", None) or self._mode_in_new_thread()
         index = self.modules.index_of(module, ROOT)
-        self._calls.note(index, module, args, kwargs, output)
+        if id(module) not in self.modules.wrappers:
+            mode.calls.note(index, args, kwargs, output)
         mode.attribution.leave(index)
         if mode.visiting and not mode.attribution.stack:
             mode.visiting = False
@@ -195,7 +194,7 @@ class Recorder:
 
     def trace(self) -> Trace:
         """What was seen so far."""
-        self._calls.write()
+        calls.write((mode.calls for mode in self._modes), self.modules.records)
         notes = []
         if not self.numbers_trusted:
             notes.append(
