@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap
 
 import attnprof
-from capture.nets import ROWS, UNIT, WIDTH, Chain, Custom, Expected, Net, both, linear, rows, units
+from capture.nets import ROWS, UNIT, WIDTH, Chain, Custom, Expected, Net, Product, both, linear, rows, units
 
 
 def counted(model: nn.Module | None, step: Callable[[], Any]) -> dict[str, dict[str, Fraction]]:
@@ -182,6 +183,27 @@ def test_a_custom_function_first_in_a_backward_that_builds_a_graph() -> None:
         y.backward(torch.ones_like(y), create_graph=True)
 
     assert counted(net, step) == {"0": both(1, 2), "1": both(1, 2)}
+
+
+class OnceProduct(Product):
+    """Its backward runs without grad mode, whatever the backward around it does."""
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        return gradient @ weight.T, x.T @ gradient
+
+
+def test_a_once_differentiable_function_first_in_a_backward_that_builds_a_graph() -> None:
+    """That grad mode is off in it says nothing of the nodes after it."""
+    net, weight = linear(), torch.randn(WIDTH, WIDTH, requires_grad=True)
+
+    def step() -> None:
+        y = OnceProduct.apply(net(rows()), weight)
+        y.backward(torch.ones_like(y), create_graph=True)
+
+    assert counted(net, step) == {"": both(1, 2), "(outside)": both(1, 2)}
 
 
 def test_hessian_vector_product_by_double_backward() -> None:
