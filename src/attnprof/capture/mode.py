@@ -62,7 +62,7 @@ class ThreadRecorder(TorchDispatchMode):
             plan = self._signatures.plan(func)
         if types or plan.special:
             return self._special(plan, func, types, args, kwargs or {})
-        out = func(*args, **kwargs) if kwargs else func(*args)
+        out = plan.call(*args, **kwargs) if kwargs else plan.call(*args)
         node = _current_node()
         attribution = self.attribution
         if node is not None:

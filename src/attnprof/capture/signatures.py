@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 
 from attnprof.capture import execution
@@ -116,15 +117,16 @@ def _repeats(tensors: list[Tensor]) -> bool:
 
 
 def _extend(key: list[Any], tensors: list[Tensor], values: Iterable[Any]) -> None:
+    plain = PLAIN
     for a in values:
         kind = a.__class__
-        if kind in PLAIN:
+        if kind in plain:
             stride = a.stride()
             if 0 in stride and a.layout is not torch.strided:  # sparse COO and mkldnn make up strides
                 raise NotImplementedError
             key += (a.shape, stride, a.dtype)
             tensors.append(a)
-        elif a is None or kind is int:
+        elif kind is int or a is None:
             key.append(a)
         elif kind is bool:
             key.append("T" if a else "F")
@@ -152,6 +154,7 @@ class Plan:
 
     def __init__(self, func: Any) -> None:
         self.func = func  # keeps the id from being reused
+        self.call = func._op if type(func) is OpOverload else func  # what OpOverload.__call__ calls
         self.ids: dict[tuple[Any, ...], int] = {}
         self.only: int | None = None
         schema = getattr(func, "_schema", None)
