@@ -122,3 +122,15 @@ def test_shuffles_move() -> None:
     assert (cost.flops, cost.read_bytes, cost.write_bytes) == (0, n, n)
     cost = cost_of(lambda: torch.channel_shuffle(x, 2), "aten.channel_shuffle")
     assert (cost.flops, cost.read_bytes, cost.write_bytes) == (0, n, n)
+
+
+@pytest.mark.parametrize(("mode", "corners"), [("nearest", 1), ("bilinear", 4), ("bicubic", 16)])
+def test_a_sample_reads_its_corners_and_not_the_image(mode: str, corners: int) -> None:
+    grid = torch.zeros(2, 1, 3, 2)
+    run = lambda: fn.grid_sample(torch.ones(2, C, 50, 50), grid, mode=mode, align_corners=False)  # noqa: E731
+    samples = 2 * 1 * 3
+    assert cost_of(run, "aten.grid_sampler_2d").read_bytes == 4 * (samples * 2 + samples * corners * C)
+    whole = lambda: fn.grid_sample(torch.ones(2, C, 1, 2), grid, mode=mode, align_corners=False)  # noqa: E731
+    assert cost_of(whole, "aten.grid_sampler_2d").read_bytes == 4 * (
+        samples * 2 + min(2 * C * 2, samples * corners * C)
+    )

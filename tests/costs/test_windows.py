@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnprof.costs.windows import adaptive, seen
+from attnprof.costs.windows import adaptive, meeting, seen
 
 small = st.integers(1, 4)
 
@@ -19,6 +19,11 @@ def test_seen_positions(n: int, outputs: int, kernel: int, stride: int, padding:
         return any(o * stride + u * dilation - padding == position for o in range(outputs) for u in range(kernel))
 
     assert seen(n, outputs, kernel, stride, padding, dilation) == sum(map(is_seen, range(n)))
+
+    def meets(output: int) -> bool:
+        return any(0 <= output * stride + u * dilation - padding < n for u in range(kernel))
+
+    assert meeting(outputs, n, kernel, stride, padding, dilation) == sum(map(meets, range(outputs)))
 
 
 @given(st.integers(1, 20), st.integers(1, 20))

@@ -16,11 +16,19 @@ def setting(op: OpSignature, name: str, dims: int, default: int | None = None) -
 
 def seen(positions: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """How many of ``positions`` some tap of some output sees: o stride + u dilation - padding within [0, positions)."""
-    if dilation == 1 and stride <= kernel and outputs:  # windows that meet or overlap see one interval
+    if not outputs or not kernel:
+        return 0
+    if dilation == 1 and stride <= kernel:  # windows that meet or overlap see one interval
         end = min((outputs - 1) * stride + kernel - padding, positions)
         return max(0, end - max(0, -padding))
     taps = [u * dilation - padding for u in range(kernel)]
     return len({p for o in range(outputs) for tap in taps if 0 <= (p := o * stride + tap) < positions})
+
+
+def meeting(outputs: int, positions: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """How many of ``outputs`` windows have a tap within ``positions``: some lie wholly in the padding."""
+    taps = [u * dilation - padding for u in range(kernel)]
+    return sum(any(0 <= o * stride + tap < positions for tap in taps) for o in range(outputs))
 
 
 def adaptive(positions: int, outputs: int) -> list[tuple[int, int]]:

@@ -7,8 +7,6 @@ one, which scatters every input element, input.numel * weight[0].numel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
 from attnprof.core.signature import OpSignature
@@ -17,6 +15,7 @@ from attnprof.core.work import Work
 from attnprof.costs.formulas.gemm import flops_per_mac
 from attnprof.costs.registry import cost, traffic
 from attnprof.costs.traffic import default, distinct_bytes
+from attnprof.costs.windows import distinct_in, meeting, seen, setting
 
 _DIRECT = (
     "aten.convolution",
@@ -58,33 +57,6 @@ _BACKWARD = (
     "aten.mps_convolution_backward",
     "aten.mps_convolution_transpose_backward",
 )
-
-
-@dataclass(frozen=True)
-class _Window:
-    """How the kernel moves along one spatial dimension."""
-
-    kernel: int
-    stride: int
-    padding: int
-    dilation: int
-
-    def touched(self, positions: int, outputs: int) -> int:
-        """How many of ``positions`` some tap u of some output o reads: o s + u d - p within [0, positions)."""
-        if not outputs or not self.kernel:
-            return 0
-        if self.dilation == 1 and self.stride <= self.kernel:  # windows that meet or overlap: one interval
-            first = max(0, -self.padding)
-            last = (outputs - 1) * self.stride + self.kernel - 1 - self.padding
-            return max(0, min(last, positions - 1) - first + 1)
-        taps = [u * self.dilation - self.padding for u in range(self.kernel)]
-        seen = {o * self.stride + tap for o in range(outputs) for tap in taps}
-        return sum(0 <= position < positions for position in seen)
-
-    def scattering(self, inputs: int, positions: int) -> int:
-        """How many of ``inputs`` windows have a tap within ``positions``: some lie wholly in the padding."""
-        taps = [u * self.dilation - self.padding for u in range(self.kernel)]
-        return sum(any(0 <= i * self.stride + tap < positions for tap in taps) for i in range(inputs))
 
 
 def _input(op: OpSignature) -> TensorMeta:
@@ -129,15 +101,6 @@ def _groups(op: OpSignature) -> int:
     return int(op.number("groups", 1))
 
 
-def _windows(op: OpSignature, kernel: Sequence[int]) -> list[_Window]:
-    def per_dimension(name: str, otherwise: int) -> list[int]:
-        given = list(op.ints(name)) or [otherwise]
-        return given * len(kernel) if len(given) == 1 else given
-
-    stride, padding, dilation = per_dimension("stride", 1), per_dimension("padding", 0), per_dimension("dilation", 1)
-    return [_Window(*window) for window in zip(kernel, stride, padding, dilation, strict=True)]
-
-
 def _reached_bytes(op: OpSignature, tensor: TensorMeta, other: tuple[int, ...], narrow: bool) -> int:
     """Bytes of the positions of ``tensor`` that some tap joins to a position of ``other``: padding reads nothing.
 
@@ -148,12 +111,16 @@ def _reached_bytes(op: OpSignature, tensor: TensorMeta, other: tuple[int, ...], 
     if not tensor.stride or isinstance(op.value("padding"), str):
         return tensor.bytes  # an opaque layout, or padding="same", which goes with stride 1 and uses everything
     lead, spatial = len(tensor.shape) - len(kernel), len(kernel)
-    used = prod(1 if st == 0 and n else n for n, st in zip(tensor.shape[:lead], tensor.stride[:lead], strict=True))
-    for i, window in enumerate(_windows(op, kernel)):
-        n, others = tensor.shape[lead + i], other[len(other) - spatial + i]
-        reach = window.scattering(n, others) if narrow else window.touched(n, others)
-        used *= min(reach, 1) if tensor.stride[lead + i] == 0 else reach
-    return used * tensor.width
+    strides, paddings, dilations = (
+        setting(op, name, spatial, otherwise) for name, otherwise in (("stride", 1), ("padding", 0), ("dilation", 1))
+    )
+    reached = [
+        (meeting if narrow else seen)(positions, others, *window)
+        for positions, others, *window in zip(
+            tensor.shape[lead:], other[len(other) - spatial :], kernel, strides, paddings, dilations, strict=True
+        )
+    ]
+    return distinct_in(tensor, reached) * tensor.width
 
 
 @traffic(*_DIRECT, *_TRANSPOSED)

@@ -208,12 +208,27 @@ def grid_sampler_backward(op: OpSignature) -> Work:
     return Work(vector=samples * (per_sample + dims * to_grid) + grad * per_gradient)
 
 
+def _sampled_bytes(op: OpSignature) -> int:
+    """Bytes of the input that the samples can touch: their corners in every channel, at most all there is."""
+    samples, dims = _samples(op)
+    corners = {_NEAREST_MODE: 1, _BICUBIC: 16}.get(int(op.number("interpolation_mode")), int(2**dims))
+    x = op.tensor("input")
+    return min(samples * corners * x.shape[1], x.distinct) * x.width
+
+
+@traffic(*_SAMPLERS)
+def grid_sampler_traffic(op: OpSignature) -> tuple[int, int]:
+    """The grid, and the corners it points at; where that is, is data."""
+    return op.tensor("grid").bytes + _sampled_bytes(op), default(op)[1]
+
+
 @traffic(*_SAMPLERS_BACKWARD)
 def grid_sampler_backward_traffic(op: OpSignature) -> tuple[int, int]:
-    """Gradient and grid; the input only for the grid's gradient."""
+    """Gradient and grid; of the input the corners, only for the grid's gradient. dX is written whole."""
     _, to_grid = op.flags("output_mask") or (True, True)
-    names = ["grad_output", "grid"] + ["input"] * (to_grid and op.number("interpolation_mode") != _NEAREST_MODE)
-    return reading(op, *names)
+    read, written = reading(op, "grad_output", "grid")
+    needs_input = to_grid and op.number("interpolation_mode") != _NEAREST_MODE
+    return read + needs_input * _sampled_bytes(op), written
 
 
 @cost("aten.affine_grid_generator", "aten.cudnn_affine_grid_generator")
