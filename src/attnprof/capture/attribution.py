@@ -67,10 +67,6 @@ class OptimizerStep(NamedTuple):
     markers: int  # the blocks that were open, its own included
 
 
-#: The module that called each live checkpoint, by the checkpoint's own frame.
-_checkpoints: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-
-
 class Attribution:
     """The state of one thread: the modules running, the numbers they own, the phase."""
 
@@ -93,6 +89,8 @@ class Attribution:
         self.scope: int | None = None
         self._task_grad: tuple[int, bool] = (NO_TASK, False)  # the task, and the grad mode of its nodes
         self._latest, self._latest_task, self._latest_scope = -1, NO_TASK, 0  # the node of the latest op
+        #: The module that called each live checkpoint, by the checkpoint's own frame.
+        self._checkpoints: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._undecided: list[int] = []  # events booked by rule 3 before the task's grad mode was known
 
     # Module boundaries
@@ -200,7 +198,7 @@ class Attribution:
         hooks = _hooks(False)
         frame = None if hooks is None else _recomputed_frame(hooks[0])
         if frame is not None:
-            return self._id_of(_checkpoints.get(frame, OUTSIDE), "recompute")
+            return self._id_of(self._checkpoints.get(frame, OUTSIDE), "recompute")
         return self._id_of(OUTSIDE, "forward" if number > last else "other")
 
     def backward(self, node: Any) -> int:
@@ -228,7 +226,7 @@ class Attribution:
         frame = None if hooks is None else _recomputed_frame(hooks[0])
         phase = "backward"
         if frame is not None:
-            owner = _checkpoints.get(frame, owner)
+            owner = self._checkpoints.get(frame, owner)
             phase = "recompute"
         elif self._task_grad[0] == task:
             phase = "backward" if self._task_grad[1] else "recompute"
@@ -263,8 +261,8 @@ class Attribution:
     def _remember_checkpoint(self, pack: Any) -> None:
         if getattr(pack, "__qualname__", "").startswith("_checkpoint_hook"):
             frame = _closure(pack, "frame")
-            if frame is not None and frame not in _checkpoints:
-                _checkpoints[frame] = self.stack[-1] if self.stack else OUTSIDE
+            if frame is not None and frame not in self._checkpoints:
+                self._checkpoints[frame] = self.stack[-1] if self.stack else OUTSIDE
 
 
 def _is_python(node: Any) -> bool:
