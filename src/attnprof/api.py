@@ -174,6 +174,7 @@ def run(
     Raises :class:`AttnprofError` when there is nothing to differentiate and :class:`UnpricedError` under
     ``strict``; an exception of the model's passes through.
     """
+    _check_call(model, args)
     counting = Profile(model, strict=strict)
     drive(counting, model, args, kwargs, backward=backward, fake=fake)
     return counting.report()
@@ -191,10 +192,22 @@ def drive(
     """:func:`run` into a profile of yours, which keeps what was counted when the model raises."""
     from attnprof.capture import driver
 
+    _check_call(model, args)
     if fake:
         counting._fake = True
         counting._notes.append(_fake_note(kwargs or {}))
     driver.drive(counting, model, args, kwargs or {}, backward=backward, fake=fake)
+
+
+def _check_call(model: object, args: object) -> None:
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise AttnprofError(f"run() takes an nn.Module, not a {type(model).__name__}.")
+    if isinstance(args, str | Mapping):
+        raise AttnprofError(
+            f"args must be a tuple of positional arguments, not a {type(args).__name__}; named ones go into kwargs."
+        )
 
 
 def _fake_note(kwargs: Mapping[str, Any]) -> str:

@@ -150,6 +150,10 @@ def test_a_step_is_marked() -> None:
 def test_what_profile_and_run_refuse() -> None:
     with pytest.raises(attnprof.AttnprofError, match=r"nn\.Module or nothing, not a str"):
         attnprof.profile("gpt2")  # type: ignore[arg-type]
+    with pytest.raises(attnprof.AttnprofError, match=r"run\(\) takes an nn\.Module, not a str"):
+        attnprof.run("gpt2")  # type: ignore[arg-type]
+    with pytest.raises(attnprof.AttnprofError, match="args must be a tuple of positional arguments, not a dict"):
+        attnprof.run(Net(), {"x": torch.ones(B, 4)})  # type: ignore[arg-type]
     with pytest.raises(attnprof.AttnprofError, match="belongs inside the context"):
         attnprof.profile().report()
     frozen = Net().requires_grad_(False)
