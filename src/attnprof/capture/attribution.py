@@ -129,8 +129,6 @@ class Attribution:
     def _settle(self, module: int) -> None:
         if module != OUTSIDE:
             self.scope = self._id_of(module, self._module_phase())
-        elif self._steps:
-            self.scope = self._id_of(OPTIMIZER, self._steps[-1].phase)
         else:
             self.scope = None
 
@@ -195,6 +193,8 @@ class Attribution:
         self._settle(module)
         if self.scope is not None:
             return self.scope
+        if self._steps and not (number > last and _grad_enabled()):  # a closure's loss is forward
+            return self._id_of(OPTIMIZER, self._steps[-1].phase)
         hooks = _hooks(False)
         frame = None if hooks is None else _recomputed_frame(hooks[0])
         if frame is not None:

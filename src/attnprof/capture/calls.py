@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from attnprof.core.trace import ModuleRecord
 
@@ -25,10 +26,11 @@ class Calls:
         if _current_task() >= 0:
             self.recomputed[index] = self.recomputed.get(index, 0) + 1
             return
-        try:
-            key = _key(index, args, kwargs, output)
-        except RuntimeError:  # a nested tensor has no one shape
-            key = _key(index, args, kwargs, output, _pieces)
+        with torch._C.DisableTorchFunction():  # a user's tensor subclass or mode need not see us asking
+            try:
+                key = _key(index, args, kwargs, output)
+            except RuntimeError:  # a nested tensor has no one shape, a lazy one has none
+                key = _key(index, args, kwargs, output, _pieces)
         self.seen[key] = self.seen.get(key, 0) + 1
 
 
@@ -62,6 +64,8 @@ def _key(
 
 def _pieces(tensor: Tensor) -> tuple[int, ...]:
     """How many pieces a nested tensor has; the shape of any other."""
+    if is_lazy(tensor):
+        return (0,)
     return (tensor.size(0),) if tensor.is_nested else tensor.shape
 
 

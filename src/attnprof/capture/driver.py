@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from attnprof.capture.fake import faked
@@ -72,7 +73,7 @@ def _unchanged(model: nn.Module, inputs: Any) -> Iterator[None]:
         (module._buffers, name, tensor, tensor.detach().clone())
         for module in model.modules()
         for name, tensor in module._buffers.items()
-        if tensor is not None and not isinstance(tensor, FakeTensor)
+        if tensor is not None and not isinstance(tensor, FakeTensor) and not is_lazy(tensor) and not tensor.is_meta
     ]
     devices = sorted({t.device.index or 0 for t in leaves if t.device.type == "cuda" and not isinstance(t, FakeTensor)})
     with torch.random.fork_rng(devices=devices):
@@ -86,5 +87,11 @@ def _unchanged(model: nn.Module, inputs: Any) -> Iterator[None]:
             with torch.no_grad():
                 for table, name, tensor, before in buffers:
                     table[name] = tensor
-                    if not torch.equal(tensor, before):
+                    if _differ(tensor, before):
                         tensor.copy_(before)
+
+
+def _differ(tensor: Tensor, before: Tensor) -> bool:
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        return bool(tensor._version)  # torch cannot compare these; nothing changes one but an op that says so
+    return not torch.equal(tensor, before)

@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map_only
+
+from attnprof.core.errors import AttnprofError
 
 
 def new_mode() -> FakeTensorMode:
@@ -70,6 +73,9 @@ def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
     The model's own tensors are put back on the way out, whatever happened. A model on ``meta`` runs as if
     it were on the CPU.
     """
+    lazy = next((name for name, p in (*model.named_parameters(), *model.named_buffers()) if is_lazy(p)), None)
+    if lazy is not None:
+        raise AttnprofError(f"{lazy} is lazy and has no shape yet: run the model once before counting it fake.")
     mode = mode_of(model) or new_mode()
     stand_ins: dict[int, Tensor] = {}
 

@@ -85,6 +85,8 @@ class ThreadRecorder(TorchDispatchMode):
             return NotImplemented
         if plan.query or (FakeTensor in types and self._is_tracing(args)):
             return func(*args, **kwargs)
+        if types and FakeTensor not in types:
+            return self._by_subclass(plan, func, types, args, kwargs)
         keys = self._autocast_for(plan, func)
         with execution.switched_on(keys) if keys else ExitStack():
             if plan.opener is not None:
@@ -114,6 +116,18 @@ class ThreadRecorder(TorchDispatchMode):
         keys = execution.autocast_outside() if self._autocast is None else self._autocast
         return execution.below_autocast(func, keys)
 
+    def _by_subclass(self, plan: Plan, func: Any, types: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """A subclass of the user's runs the op its own way: what that runs is seen, or else the op itself counts."""
+        for kind in types:
+            before = len(self.events)
+            with self.reopened():
+                out = kind.__torch_dispatch__(func, types, args, kwargs)
+            if out is not NotImplemented:
+                if len(self.events) == before:
+                    self._note(plan, args, kwargs, out)
+                return out
+        return NotImplemented
+
     def _note_wrappers(self, types: Any, args: Any) -> None:
         """From the first DTensor on, fake tensors may be its shape propagation."""
         if any(t.__name__ == "DTensor" for t in types):
@@ -135,3 +149,12 @@ class ThreadRecorder(TorchDispatchMode):
         """From inside the handler, let inner ops come back to it."""
         with self:
             yield
+
+
+class Retired(ThreadRecorder):
+    """A recorder left on the stack of a thread that was inside a module when the profile closed: it notes nothing."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if types and any(is_traceable_wrapper_subclass_type(t) for t in types if t is not FakeTensor):
+            return NotImplemented
+        return func(*args, **(kwargs or {}))

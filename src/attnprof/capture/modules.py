@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from attnprof.capture.signatures import tensor_meta
@@ -56,6 +57,7 @@ class Modules:
         self._foreign: dict[tuple[int, str], list[int]] = {}
         self._built_of: dict[int, list[tuple[str, str, int]]] = {}  # of a foreign module: its parts' names, classes
         self._lazy: set[int] = set()
+        self.on_meta = False  # some module lives on meta: its ops there are its own
         self.outermost = {ROOT}  # modules that were called from outside any module
         self.wrappers: set[int] = set()
         if model is not None:
@@ -169,7 +171,8 @@ class Modules:
 
     def _describe(self, module: nn.Module, index: int) -> None:
         record = self.records[index]
-        record.parameters = tuple(self._parameters(module, index))
+        with torch._C.DisableTorchFunction():  # a user's parameter subclass or mode need not see us asking
+            record.parameters = tuple(self._parameters(module, index))
         record.training = module.training
         record.hyperparameters = {
             name: value
@@ -189,6 +192,7 @@ class Modules:
                 self._parameter_ids[id(parameter)] = next(self._new_ident)
             ident = self._parameter_ids[id(parameter)]
             meta = tensor_meta(parameter)
+            self.on_meta |= meta.device == "meta"
             yield ParameterRecord(name, meta.shape, meta.dtype, parameter.requires_grad, ident)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import warnings
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,12 +21,18 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from torch.utils._python_dispatch import (
+    _get_current_dispatch_mode,
+    _get_current_dispatch_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
 
-from attnprof.capture import calls, higher_order
+from attnprof.capture import calls
 from attnprof.capture.attribution import Scopes, numbers_work
-from attnprof.capture.mode import ThreadRecorder
+from attnprof.capture.mode import Retired, ThreadRecorder
 from attnprof.capture.modules import Modules
+from attnprof.capture.process import PROCESS
 from attnprof.capture.signatures import Signatures
 from attnprof.core.trace import ROOT, Trace
 
@@ -55,7 +60,6 @@ class Recorder:
         self._threads = 0  # that are inside
         self._visited = False
         self._grad = torch.is_grad_enabled()
-        self._stance: Any = None
 
     # Entering and leaving
 
@@ -78,12 +82,15 @@ class Recorder:
         if mode.entered:
             return
         if not mode.visiting:
-            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            _take_off(mode)
         with self._lock:
             self._threads -= 1
             if self._threads == 0:
                 self._installed.close()
                 self.modules.refresh()
+                for visitor in self._modes:
+                    if visitor.visiting:  # its thread is inside a module, and no hook will take it off
+                        visitor.__class__ = Retired
 
     @property
     def is_open(self) -> bool:
@@ -91,10 +98,11 @@ class Recorder:
         return self._threads > 0
 
     def _install(self) -> None:
+        for visitor in self._modes:
+            visitor.__class__ = ThreadRecorder
         with ExitStack() as stack:
-            self._use_eager_stance()
-            stack.callback(self._restore_stance)
-            stack.enter_context(_without_hook_warning())
+            PROCESS.enter()
+            stack.callback(PROCESS.leave)
             hook = register_module_forward_hook(self._after_forward, with_kwargs=True, always_call=True)
             stack.callback(_global_forward_hooks_with_kwargs.pop, hook.id, None)  # which torch forgets to remove
             for handle in (
@@ -104,7 +112,6 @@ class Recorder:
                 register_optimizer_step_post_hook(self._after_step),
             ):
                 stack.callback(handle.remove)
-            stack.enter_context(higher_order.eager_control_flow())
             self._installed = stack.pop_all()
 
     def _mode_of_thread(self) -> ThreadRecorder:
@@ -113,16 +120,6 @@ class Recorder:
             mode = self._local.mode = ThreadRecorder(self)
             self._modes.append(mode)
         return mode
-
-    def _use_eager_stance(self) -> None:
-        """Compiled code runs its eager program; left to itself, dynamo would remember us and stay eager."""
-        if self._stance is None and "torch._dynamo" in sys.modules:
-            self._stance = torch.compiler.set_stance("force_eager")
-
-    def _restore_stance(self) -> None:
-        if self._stance is not None:
-            self._stance.__exit__(None, None, None)
-            self._stance = None
 
     def step(self) -> None:
         """The end of one training step."""
@@ -145,8 +142,7 @@ class Recorder:
     def _before_forward(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling():
             return
-        if self._stance is None:
-            self._use_eager_stance()
+        PROCESS.use_eager_stance()
         mode = getattr(self._local, "mode", None)
         if mode is None or not (mode.entered or mode.visiting):
             mode = self._mode_in_new_thread()
@@ -185,7 +181,9 @@ class Recorder:
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         phase = "optimizer" if _has_state(optimizer) else "optimizer_init"
-        self._mode_of_thread().attribution.begin_step(phase)
+        mode = self._mode_of_thread()
+        self._visited |= not (mode.entered or mode.visiting)
+        mode.attribution.begin_step(phase)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._mode_of_thread().attribution.end_step(_has_state(optimizer))
@@ -216,7 +214,20 @@ class Recorder:
             meta={"torch": torch.__version__, "grad": self._grad},
             notes=notes,
         )
-        return _without_shape_inference(trace)
+        return trace if self.modules.on_meta else _without_shape_inference(trace)
+
+
+def _take_off(mode: ThreadRecorder) -> None:
+    """Take a mode off this thread's stack, also from below modes that were pushed later and stay on."""
+    above = []
+    while (top := _get_current_dispatch_mode()) is not mode:
+        if top is None:
+            break
+        above.append(_pop_mode())
+    if top is mode:
+        mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+    for other in reversed(above):
+        _push_mode(other)
 
 
 def _has_state(optimizer: Optimizer) -> bool:
@@ -236,18 +247,6 @@ def _is_running(outermost: int, entering: int, modules: Modules) -> bool:
     return False
 
 
-@contextmanager
-def _without_hook_warning() -> Iterator[None]:
-    """A compiled module warns that global hooks fire twice for it: ours know that."""
-    warnings.filterwarnings("ignore", message="Using `torch.compile\\(module\\)` when there are global hooks")
-    ours = warnings.filters[0]
-    try:
-        yield
-    finally:
-        if ours in warnings.filters:
-            warnings.filters.remove(ours)  # type: ignore[attr-defined]
-
-
 def _without_shape_inference(trace: Trace) -> Trace:
     """Drop ops on ``meta`` tensors from a run that is not on ``meta`` itself: torch asking for a shape."""
     tensors = [(*signature.inputs, *signature.outs) for signature in trace.signatures]
@@ -255,7 +254,11 @@ def _without_shape_inference(trace: Trace) -> Trace:
     if not asked or all(i in asked or not tensors[i] for i in set(trace.event_signatures)):
         return trace
     kept = [event for event, signature in enumerate(trace.event_signatures) if signature not in asked]
-    trace.event_signatures = [trace.event_signatures[event] for event in kept]
+    before, trace.event_signatures = trace.event_signatures, [trace.event_signatures[event] for event in kept]
     trace.event_scopes = [trace.event_scopes[event] for event in kept]
     trace.steps = [bisect_left(kept, step) for step in trace.steps]
+    dropped = sum(1 for event in before if event in asked)
+    trace.notes.append(
+        f"{dropped} ops ran on meta tensors and the model does not: torch asking for shapes, it seems; not counted."
+    )
     return trace

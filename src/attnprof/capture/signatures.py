@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import _disable_current_modes
 
 from attnprof.capture import execution
 from attnprof.core.signature import Argument, Declared, OpSignature
@@ -39,7 +41,14 @@ _CONTENTS = {
 }
 
 #: Ops whose output shapes depend on contents though torch's tags do not say so.
-_OPEN = ("aten._to_sparse", "aten._nested_tensor_from_mask.", "aten._nested_from_padded", "aten._pack_padded_sequence")
+_OPEN = (
+    "aten._to_sparse",
+    "aten._nested_tensor_from_mask.",
+    "aten._nested_from_padded",
+    "aten._pack_padded_sequence",
+    "aten.arange",
+    "aten.range",
+)
 
 #: Floats that formulas may tell apart; every other float is one representative value.
 _FLOATS = {v: f"f{v}" for v in (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, float("inf"), float("-inf"))}
@@ -136,7 +145,8 @@ def _extend(key: list[Any], tensors: list[Tensor], values: Iterable[Any]) -> Non
             key.append(len(a))
             _extend(key, tensors, a)
         elif isinstance(a, Tensor):
-            key += (a.shape, a.stride(), a.dtype, kind)
+            with torch._C.DisableTorchFunction():  # a subclass need not answer for its shape
+                key += (a.shape, a.stride(), a.dtype, kind)
             tensors.append(a)
         else:
             key.append(a if kind in _HASHED else str(kind))
@@ -241,12 +251,20 @@ def _name(kind: Any) -> str:
 
 def tensor_meta(t: Tensor, ident: int = -1, contents: bool = False) -> TensorMeta:
     """A tensor as plain values. A nested tensor is a flat buffer whose ``values`` are its pieces' shapes."""
+    with torch._C.DisableTorchFunction():
+        return _tensor_meta(t, ident, contents)
+
+
+def _tensor_meta(t: Tensor, ident: int, contents: bool) -> TensorMeta:
     dtype, device = _name(t.dtype), _name(t.device)
+    if is_lazy(t):
+        return TensorMeta((0,), (1,), dtype, device, ident)  # it holds nothing yet
     if t.layout is not torch.strided:
         layout, shape = _name(t.layout), tuple(map(int, t.shape))
         return TensorMeta(shape, (), dtype, device, ident, layout, nnz=_stored_entries(t, layout))
     if t.is_nested:
-        pieces = t._nested_tensor_size()
+        with _disable_current_modes():
+            pieces = t._nested_tensor_size()
         return TensorMeta((t.numel(),), (1,), dtype, device, ident, "nested", values=tuple(pieces.flatten().tolist()))
     values = _contents(t) if contents else None
     return TensorMeta(tuple(map(int, t.shape)), tuple(map(int, t.stride())), dtype, device, ident, values=values)
@@ -254,14 +272,16 @@ def tensor_meta(t: Tensor, ident: int = -1, contents: bool = False) -> TensorMet
 
 def _stored_entries(t: Tensor, layout: str) -> int | None:
     if layout.startswith("sparse"):
-        return int(t._values().numel() if layout == "sparse_coo" else t.values().numel())
+        with _disable_current_modes():  # nobody else's mode need see us asking
+            return int(t._values().numel() if layout == "sparse_coo" else t.values().numel())
     return None
 
 
 def _contents(value: Any) -> tuple[int, ...] | None:
     if not isinstance(value, Tensor) or isinstance(value, FakeTensor) or value.is_meta:
         return None
-    return tuple(value.detach().flatten().tolist())
+    with _disable_current_modes():
+        return tuple(value.detach().flatten().tolist())
 
 
 def _registered_flops(func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> Declared | None:
