@@ -34,6 +34,8 @@ class Net(nn.Module):
 
 def build(): return Net(), (torch.zeros(4, 8),)
 def bare(): return Net()
+def meta(): return Net().to("meta")
+async def later(): return Net()
 def frozen(): return Net().requires_grad_(False), (torch.zeros(4, 8),)
 def raises(): raise RuntimeError("cannot build")
 def leaves(): raise SystemExit(3)
@@ -105,6 +107,13 @@ def test_inputs_and_modes(attnprof) -> None:
     assert "aten.relu.default" not in off.out
 
 
+def test_a_model_on_meta_gets_its_inputs_there(attnprof) -> None:
+    for extra in ([], ["--fake"]):
+        result = attnprof("run", "net.py:meta", "-i", "float32[4,8]", "--units", "exact", *extra)
+        assert (result.code, result.err) == (0, "")
+        assert f"{FORWARD:,}" in result.out
+
+
 def test_a_saved_run_is_shown_the_same(attnprof, folder: Path) -> None:
     shown = attnprof("run", "net.py:build", "--backward", "-o", "run.json")
     again = attnprof("report", "run.json")
@@ -163,6 +172,9 @@ def test_a_fake_run_of_a_model_that_looks_at_values_says_so(attnprof) -> None:
         ("run nothing.py:build", "nothing.py does not exist."),
         ("run net.py:build --input x=float33[4,8]", 'no dtype "float33". Did you mean float32'),
         ("run net.py:build --input y=float32[4,8]", 'Net.forward has no argument "y"; it has x, fail.'),
+        ("run net.py:build --input float32[99999999999999999999999,4]", "is too large: it must be below 2**63."),
+        ("run net.py:build --input 0=float32[4,8] --input x=float32[4,8]", 'both for the argument "x"'),
+        ("run net.py:later", "net.py:later returned a coroutine"),
         ("run net.py:bare", "the arguments do not fit Net.forward"),
         ("run net.py:frozen --backward", "backward was asked for, but nothing in the model's output"),
         ("run net.py:leaves", "called sys.exit(3)"),
@@ -217,6 +229,26 @@ def test_report_needs_no_torch(attnprof, folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
     assert "coverage" in done.stdout
     assert done.stderr.strip() == "False"
+
+
+COMMAND = [sys.executable, "-c", "from attnprof.cli import main; main()"]
+
+
+def test_output_that_cannot_be_written_is_a_sentence(attnprof, folder: Path) -> None:
+    attnprof("run", "net.py:build", "-o", "run.json")
+    with open("run.json") as unwritable:  # open for reading alone: fails as a full disk does
+        done = subprocess.run([*COMMAND, "report", "run.json"], stdout=unwritable, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "attnprof: cannot write the output: Bad file descriptor.\n"
+
+
+def test_a_reader_that_left_is_no_mistake(attnprof, folder: Path) -> None:
+    attnprof("run", "net.py:build", "-o", "run.json")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*COMMAND, "report", "run.json"], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_interrupted(folder: Path) -> None:

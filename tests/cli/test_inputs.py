@@ -60,6 +60,11 @@ def test_parse(text: str, name: Any, value: Any) -> None:
         ("x=int64[2]<0", "the bound after < is a whole number above 0"),
         ("x=int64[2]<1.5", "the bound after < is a whole number above 0"),
         ("x=int64[2]=none", "the value after ] is a number"),
+        ("float32[99999999999999999999999,4]", "99999999999999999999999 is too large"),
+        ("ids=int64[2,3]<99999999999999999999999", "99999999999999999999999 is too large"),
+        ("ids=int64[2]<9223372036854775808", "too large"),  # 2**63
+        ("99999999999999999999999=float32[2]", "too large"),
+        (f"float32[{'9' * 5000}]", "too large"),  # more digits than Python's int() takes
     ],
 )
 def test_what_does_not_parse_is_said(text: str, sentence: str) -> None:
@@ -108,6 +113,26 @@ def test_an_input_takes_the_place_of_the_targets_own() -> None:
     assert (in_kwargs.kwargs or {})["scale"] == 2.0
 
 
+def test_positions_in_any_order() -> None:
+    found = bound(Net(), "1=bool[3]", "0=float32[2,4]")
+    assert [tuple(a.shape) for a in found.args] == [(2, 4), (3,)]
+    before_by_name = bound(Net(), "1=bool[3]", "x=float32[2,4]")
+    assert [tuple(a.shape) for a in before_by_name.args] == [(2, 4), (3,)]
+    assert not before_by_name.kwargs
+    open_ended = bound(Open(), "2=float32[3]", "0=float32[1]", "1=float32[2]")
+    assert [tuple(a.shape) for a in open_ended.args] == [(1,), (2,), (3,)]
+
+
+def test_a_position_takes_the_place_of_the_targets_keyword() -> None:
+    own = {"x": torch.zeros(1, 4), "mask": None, "scale": 2.0}
+    first = bound(Net(), "float32[2,4]", kwargs=own)
+    assert [tuple(a.shape) for a in first.args] == [(2, 4)]
+    assert first.kwargs == {"mask": None, "scale": 2.0}
+    second = bound(Net(), "1=bool[3]", kwargs=own)
+    assert [tuple(a.shape) for a in second.args] == [(1, 4), (3,)]
+    assert second.kwargs == {"scale": 2.0}
+
+
 def test_open_signatures_take_anything() -> None:
     found = bound(Open(), "anything=float32[2]", "float32[3]")
     assert [tuple(a.shape) for a in found.args] == [(3,)]
@@ -121,7 +146,13 @@ def test_open_signatures_take_anything() -> None:
         (["masc=float32[2]"], r'has no argument "masc".*Did you mean mask\?'),
         (["mask=bool[2]"], "missing a required argument: 'x'"),
         (["float32[1]", "float32[1]", "float32[1]"], "too many positional arguments"),
-        (["1=float32[2]"], "position 1 comes before position 0"),
+        (["1=float32[2]"], "position 1 is given but not position 0"),
+        (["0=float32[2]", "2=float32[2]"], "position 2 is given but not position 1"),
+        (["x=float32[2]", "x=float32[3]"], 'are both for the argument "x"'),
+        (["x=float32[2]", "0=float32[3]"], 'are both for the argument "x"'),
+        (["0=float32[3]", "x=float32[2]"], 'are both for the argument "x"'),
+        (["float32[3]", "x=float32[2]"], 'are both for the argument "x"'),
+        (["0=float32[3]", "0=float32[2]"], 'are both for the argument "x"'),
     ],
 )
 def test_what_does_not_fit_is_said(texts: list[str], sentence: str) -> None:
@@ -170,4 +201,14 @@ def test_fake_inputs_have_no_values() -> None:
 
 
 def test_inputs_go_where_the_model_is() -> None:
-    assert bound(Net().to("meta"), "x=float32[2,4]").kwargs["x"].device.type == "cpu"  # type: ignore[index]
+    model = Net().to("meta")
+    assert bound(model, "x=float32[2,4]").kwargs["x"].device.type == "meta"  # type: ignore[index]
+    fake = Target(model)
+    apply([parse("x=float32[2,4]")], fake, fake=True)
+    assert fake.kwargs is not None
+    assert fake.kwargs["x"].device.type == "cpu"
+
+
+@pytest.mark.parametrize("text", ["float32[1000000,1000000]", "int64[1000000,1000000]<5"])
+def test_inputs_on_meta_take_no_memory(text: str) -> None:
+    assert make(parse(text), torch.Generator(), "meta").shape == (10**6, 10**6)

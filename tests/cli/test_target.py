@@ -22,6 +22,7 @@ def only(): return nn.Linear(4, 4)
 def with_kwargs(): return nn.Linear(4, 4), (), {"input": torch.zeros(1, 4)}
 def needs(config, depth=2): return None
 def nothing(): return None
+async def later(): return nn.Linear(4, 4)
 def one_tensor(): return nn.Linear(4, 4), torch.zeros(1, 4)
 def a_dict(): return nn.Linear(4, 4), {"input": 1}
 def bad_kwargs(): return nn.Linear(4, 4), (), [1]
@@ -97,7 +98,12 @@ def test_a_file_that_shares_its_name_with_a_loaded_module(folder: Path) -> None:
         ("pkg/:build", "pkg is not a Python file"),
         ("my_model.py:biuld", r'my_model.py has no "biuld". Did you mean build\?'),
         ("my_model.py:zzz", 'my_model.py has no "zzz". It has Net, a_class, a_dict'),
-        ("my_model.py:Net.tiny", 'has no "tiny"'),
+        ("my_model.py:Net.tiny", '^my_model.py:Net has no "tiny"'),
+        ("my_model.py:Net.small.tiny", '^my_model.py:Net.small has no "tiny"'),
+        ("my_model.py:later", "returned a coroutine; it must return a module"),
+        ("__main__:build", 'no module "__main__" can be imported'),
+        (f"{'x' * 300}.py:build", "cannot be read: File name too long"),
+        (f"{'x' * 300}:build", "cannot be read: File name too long"),
         ("my_model.py:number", "is an int, which cannot be called"),
         ("my_model.py:needs", "needs config, but a target is called without arguments"),
         ("my_model.py:nothing", r"returned None; it must return a module, \(module, args\)"),
@@ -112,7 +118,9 @@ def test_a_file_that_shares_its_name_with_a_loaded_module(folder: Path) -> None:
         ("my-model:build", "neither a Python file nor a module"),
     ],
 )
-def test_what_is_wrong_is_said(folder: Path, text: str, sentence: str) -> None:
+@pytest.mark.filterwarnings("error")
+def test_what_is_wrong_is_said(folder: Path, text: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # as when the console script runs
     with pytest.raises(AttnprofError, match=sentence):
         made(text)
 
@@ -120,6 +128,12 @@ def test_what_is_wrong_is_said(folder: Path, text: str, sentence: str) -> None:
 def test_a_failing_import_of_the_users_is_theirs(folder: Path) -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
         made("pkg.broken:build")
+
+
+def test_a_value_error_of_a_package_on_the_way_is_theirs(folder: Path) -> None:
+    (folder / "pkg" / "__init__.py").write_text("raise ValueError('bad setting')")
+    with pytest.raises(ValueError, match="bad setting"):
+        made("pkg.zoo:build")
 
 
 def test_args_may_be_a_list(folder: Path) -> None:

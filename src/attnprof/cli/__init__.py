@@ -7,6 +7,7 @@ then; 2 something to correct, said in one sentence on stderr; 130 interrupted.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -51,6 +52,22 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without box characters gets a stand-in
     try:
+        try:
+            _run(arguments)
+        finally:
+            sys.stdout.flush()  # here, where a failure can be said, and not when Python ends
+    except OSError as error:
+        if error.filename is not None:
+            raise  # about a file, not about what was printed
+        _discard_output()
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        print(f"attnprof: cannot write the output: {error.strerror or error}.", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(arguments: list[str] | None) -> None:
+    try:
         app(arguments, prog_name="attnprof")
     except AttnprofError as error:
         sys.stdout.flush()
@@ -58,3 +75,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _discard_output() -> None:
+    """What could not be written is still in stdout's buffer, and Python would try it again at its end."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file behind it
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

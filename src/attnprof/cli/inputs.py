@@ -29,6 +29,8 @@ _TENSOR = re.compile(
 )
 _NAMED = re.compile(r"(?P<name>[A-Za-z_]\w*|\d+)\s*=\s*(?P<rest>.+)", re.ASCII | re.DOTALL)
 _SHORT = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
+#: What a size, a bound or a position must be below: torch keeps them as int64.
+_INT64 = 2**63
 #: What a random integer is below when the spec names no bound: valid for any vocabulary.
 _BELOW = 2
 
@@ -65,7 +67,7 @@ def parse(text: str) -> InputSpec:
     named = _NAMED.fullmatch(rest)
     if named:
         rest = named["rest"].strip()
-        name = int(named["name"]) if named["name"].isdigit() else named["name"]
+        name = _whole(text, named["name"]) if named["name"].isdigit() else named["name"]
     tensor = _TENSOR.fullmatch(rest)
     if tensor:
         return InputSpec(text, name, _tensor(text, tensor))
@@ -79,42 +81,48 @@ def apply(specs: Sequence[InputSpec], target: Target, seed: int = 0, fake: bool 
     """Put the inputs into the target's arguments, in place of those it returned under the same name.
 
     Values are random but the same for the same seed. Raises :class:`AttnprofError` for a name that
-    ``forward`` does not have and for an argument it needs and nobody gave.
+    ``forward`` does not have, for an argument given twice and for one it needs and nobody gave.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     signature = _signature(target.model)
     args, kwargs = list(target.args), dict(target.kwargs or {})
-    places = {name: i for i, name in enumerate(_positional(signature))} if signature else {}
-    unnamed = 0
-    for spec in specs:
-        position = spec.name if isinstance(spec.name, int) else places.get(spec.name or "")
-        if spec.name is None:
-            position, unnamed = unnamed, unnamed + 1
-        _check_name(spec, signature, target.model)
+    names = _positional(signature) if signature else []
+    by_position: dict[int, tuple[InputSpec, Any]] = {}
+    for argument, spec in _arguments(specs, signature, target.model).items():
         value: Any = spec.value
         if isinstance(value, TensorSpec):
-            value = make(spec, generator, _device(target.model), fake)
+            value = make(spec, generator, _device(target.model, fake), fake)
+        position = names.index(argument) if argument in names else argument
         if isinstance(position, int) and (not isinstance(spec.name, str) or position < len(args)):
-            if position > len(args):
-                raise AttnprofError(f"--input '{spec.text}': position {position} comes before position {len(args)}.")
-            args[position : position + 1] = [value]
+            by_position[position] = spec, value
         else:
-            kwargs[str(spec.name)] = value
+            kwargs[str(argument)] = value
+    for position, (spec, value) in sorted(by_position.items()):
+        while len(args) < position:  # those before it may have been given by name
+            before = names[len(args)] if len(args) < len(names) else ""
+            if before not in kwargs:
+                raise AttnprofError(
+                    f"--input '{spec.text}': position {position} is given but not position {len(args)}."
+                )
+            args.append(kwargs.pop(before))
+        if position == len(args) and position < len(names):
+            kwargs.pop(names[position], None)
+        args[position : position + 1] = [value]
     target.args, target.kwargs = tuple(args), kwargs
     _check_complete(signature, target)
 
 
 def make(spec: InputSpec, generator: torch.Generator, device: Any = "cpu", fake: bool = False) -> Tensor:
-    """The tensor of a spec, with values drawn from ``generator`` (none under ``fake``)."""
+    """The tensor of a spec, with values drawn from ``generator`` (none under ``fake`` and on ``meta``)."""
     import torch
 
     want = spec.value
     assert isinstance(want, TensorSpec)
     dtype = _dtypes()[want.dtype]
     try:
-        if fake:
+        if fake or str(device) == "meta":
             return torch.empty(want.shape, dtype=dtype, device=device)
         if want.fill is not None:
             return torch.full(want.shape, want.fill, dtype=dtype, device=device)
@@ -137,19 +145,28 @@ def _tensor(text: str, match: re.Match[str]) -> TensorSpec:
     sizes = [size.strip() for size in match["shape"].split(",")] if match["shape"].strip() else []
     if not all(size.isdigit() for size in sizes):
         raise AttnprofError(f"--input '{text}' does not parse: {GRAMMAR}.")
-    shape, below, fill = tuple(map(int, sizes)), None, None
+    shape, below, fill = tuple(_whole(text, size) for size in sizes), None, None
     known, value = _scalar(match["value"] or "none")
     if match["how"] == "<":
         if dtype.is_floating_point or dtype.is_complex or word == "bool":
             raise AttnprofError(f"--input '{text}': a bound is for integers, and {word} is not one.")
         if not known or type(value) is not int or value < 1:
             raise AttnprofError(f"--input '{text}': the bound after < is a whole number above 0.")
-        below = value
+        below = _whole(text, match["value"].lstrip("+"))
     elif match["how"] == "=":
         if not known or value is None:
             raise AttnprofError(f"--input '{text}': the value after ] is a number, true or false.")
         fill = value
     return TensorSpec(str(dtype).removeprefix("torch."), shape, below, fill)
+
+
+def _whole(text: str, digits: str) -> int:
+    """The number of a size, a bound or a position; one that int64 cannot hold is said."""
+    digits = digits.replace("_", "").lstrip("0") or "0"
+    if len(digits) > len(str(_INT64)) or int(digits) >= _INT64:
+        shown = digits if len(digits) <= 40 else f"{digits[:40]}..."
+        raise AttnprofError(f"--input '{text}': {shown} is too large: it must be below 2**63.")
+    return int(digits)
 
 
 def _scalar(text: str) -> tuple[bool, int | float | bool | None]:
@@ -179,10 +196,33 @@ def _canonical() -> set[str]:
     return {str(dtype).removeprefix("torch.") for dtype in _dtypes().values()}
 
 
-def _device(model: nn.Module) -> Any:
-    """Where the model's parameters are; the CPU for one without, and for one that is only ``meta``."""
+def _device(model: nn.Module, fake: bool) -> Any:
+    """Where the model's parameters are; the CPU for one without, and under ``fake`` for one on ``meta``."""
     device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), "cpu")
-    return "cpu" if str(device) == "meta" else device
+    return "cpu" if fake and str(device) == "meta" else device
+
+
+def _arguments(
+    specs: Sequence[InputSpec], signature: inspect.Signature | None, model: nn.Module
+) -> dict[str | int, InputSpec]:
+    """Each input by the name of its argument, or by its position where no parameter is at it."""
+    names = _positional(signature) if signature else []
+    found: dict[str | int, InputSpec] = {}
+    unnamed = 0
+    for spec in specs:
+        _check_name(spec, signature, model)
+        argument = spec.name
+        if argument is None:
+            argument, unnamed = unnamed, unnamed + 1
+        if isinstance(argument, int) and argument < len(names):
+            argument = names[argument]
+        if argument in found:
+            called = f"position {argument}" if isinstance(argument, int) else f'"{argument}"'
+            raise AttnprofError(
+                f"--input '{found[argument].text}' and --input '{spec.text}' are both for the argument {called}."
+            )
+        found[argument] = spec
+    return found
 
 
 def _signature(model: nn.Module) -> inspect.Signature | None:

@@ -40,12 +40,14 @@ def find(text: str) -> Callable[[], Any] | nn.Module:
     if not colon or not place or not path or os.sep in path:
         raise AttnprofError(f'target "{text}" names no callable: {_FORMS}.')
     found: Any = _import(place)
+    walked = place
     for part in path.split("."):
         if not hasattr(found, part):
             names = _callables(found)
             known = closest(part, names) or (f" It has {', '.join(names[:6])}." if names else "")
-            raise AttnprofError(f'{place} has no "{part}".{known}')
+            raise AttnprofError(f'{walked} has no "{part}".{known}')
         found = getattr(found, part)
+        walked = f"{walked}:{part}" if walked == place else f"{walked}.{part}"
     _check(found, text)
     return found  # type: ignore[no-any-return]
 
@@ -57,6 +59,8 @@ def build(target: Callable[[], Any] | nn.Module, text: str) -> Target:
     made = target if isinstance(target, nn.Module) else target()
     if isinstance(made, nn.Module):
         return Target(made)
+    if inspect.iscoroutine(made):
+        made.close()  # else Python warns that nobody awaited it
     parts = made if isinstance(made, tuple) else ()
     if not parts or not isinstance(parts[0], nn.Module) or len(parts) > 3:
         raise AttnprofError(f"{text} returned {_described(made)}; {_RETURNS}.")
@@ -82,14 +86,25 @@ def _import(place: str) -> ModuleType:
         if error.name is None or not (place == error.name or place.startswith(f"{error.name}.")):
             raise  # a package on the way was found, and its own import failed
         spec = None
+    except ValueError:
+        if place not in sys.modules:
+            raise  # from the import of a package on the way
+        spec = None  # loaded, but not from anywhere: __main__
     if spec is None:
-        hint = f" There is a file {place}.py: write {place}.py:callable." if Path(f"{place}.py").exists() else ""
+        hint = f" There is a file {place}.py: write {place}.py:callable." if _exists(Path(f"{place}.py")) else ""
         raise AttnprofError(f'no module "{place}" can be imported from {os.getcwd()}.{hint}')
     return importlib.import_module(place)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise AttnprofError(f"{path} cannot be read: {error.strerror}.") from None
+
+
 def _import_file(path: Path) -> ModuleType:
-    if not path.exists():
+    if not _exists(path):
         folder = path.parent
         names = [str(folder / found.name) for found in folder.glob("*.py")] if folder.is_dir() else []
         raise AttnprofError(f"{path} does not exist.{closest(str(path), names)}")
