@@ -53,7 +53,7 @@ def test_an_unknown_op_is_listed_with_its_calls_shapes_and_traffic() -> None:
 
 
 def test_strict_refuses_an_unknown_op_and_says_what_to_do() -> None:
-    with pytest.raises(attnprof.UnpricedError, match=r"attnprof_test\.rope\.default \(1 calls\)"):
+    with pytest.raises(attnprof.UnpricedError, match=r"attnprof_test\.rope\.default \(1 call\)"):
         attnprof.run(Net(), (X,), strict=True)
     with attnprof.profile(strict=True) as prof:
         Net()(X)

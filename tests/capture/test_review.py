@@ -260,3 +260,9 @@ def test_an_outer_profile_does_not_see_an_inner_one_looking() -> None:
         return [op.op for op, _ in outer.report().trace.events()]
 
     assert ops(profiled=True) == ops(profiled=False)
+
+
+def test_a_model_built_on_meta_under_fake_tensors() -> None:
+    with attnprof.fake_tensors(), torch.device("meta"):
+        model = nn.Linear(D, D)
+    assert attnprof.run(model, (X,), fake=True, backward=True).phases["forward"].matmul_flops == UNIT

@@ -74,3 +74,22 @@ def test_places_that_cannot_be_written_are_named_before(tmp_path: Path) -> None:
     with pytest.raises(AttnprofError, match="is a file, not a folder"):
         check_writable(tmp_path / "file" / "run.json")
     assert check_writable(tmp_path / "run.json") == tmp_path / "run.json"
+
+
+def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_text(pipe, "text")
+        assert os.read(read, 100) == b"text"
+        assert pipe.is_fifo()
+    finally:
+        os.close(read)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "loop"])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(AttnprofError, match="cannot write"):
+        write_text(tmp_path / name, "text")

@@ -71,6 +71,11 @@ class Report:
         return found
 
     @property
+    def ran(self) -> set[str]:
+        """The phases in which any op ran, be it free or unpriced."""
+        return {self.trace.scopes[scope].phase for scope in set(self.trace.event_scopes)}
+
+    @property
     def model_flops(self) -> int:
         """Matmul FLOPs of forward and backward: what the model needs, whatever kernel ran."""
         return self.phases["forward"].matmul_flops + self.phases["backward"].matmul_flops
@@ -172,9 +177,12 @@ class Report:
     def require_priced(self) -> None:
         """Raise :class:`UnpricedError` when any op has no formula."""
         if self.unpriced_ops:
-            names = ", ".join(f"{op.op} ({op.calls} calls)" for op in self.unpriced_ops)
+            names = ", ".join(
+                f"{op.op} ({op.calls} {'call' if op.calls == 1 else 'calls'})" for op in self.unpriced_ops
+            )
+            several = len(self.unpriced_ops) > 1
             raise UnpricedError(
-                f"{len(self.unpriced_ops)} ops have no formula: {names}. Price them with "
+                f"{len(self.unpriced_ops)} {'ops have' if several else 'op has'} no formula: {names}. Price it with "
                 f"attnprof.cost({self.unpriced_ops[0].op.rpartition('.')[0].replace('.', '::', 1)!r})."
             )
 

@@ -80,7 +80,7 @@ def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
     stand_ins: dict[int, Tensor] = {}
 
     def fake(tensor: Tensor) -> Tensor:
-        if isinstance(tensor, FakeTensor):
+        if not _needs_stand_in(tensor):
             return tensor
         found = stand_ins.get(id(tensor))
         if found is None:
@@ -94,7 +94,7 @@ def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
             tables = (module._parameters, module._buffers)
             for table in tables:
                 for name, tensor in table.items():
-                    if tensor is not None and not isinstance(tensor, FakeTensor):
+                    if tensor is not None and _needs_stand_in(tensor):
                         saved.append((table, name, tensor))
                         table[name] = fake(tensor)
         with mode:
@@ -104,8 +104,13 @@ def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
             home[name] = tensor
 
 
+def _needs_stand_in(tensor: Tensor) -> bool:
+    """A real tensor, or one on meta: a fake one on meta would not meet inputs on the CPU."""
+    return not isinstance(tensor, FakeTensor) or tensor.fake_device.type == "meta"
+
+
 def _stand_in(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
-    if tensor.is_meta:
+    if isinstance(tensor, FakeTensor) or tensor.is_meta:
         with mode:
             found = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
         found.requires_grad_(tensor.requires_grad)

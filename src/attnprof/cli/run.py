@@ -88,17 +88,21 @@ def run(
     if training is not None:
         made.model.train(training)
 
-    counting = api.profile(made.model, strict=strict)
+    counting = api.profile(made.model)
     try:
         with _their_own("the model"):
             api.drive(counting, made.model, made.args, made.kwargs, backward=backward, fake=fake)
-    except (typer.Exit, KeyboardInterrupt) as error:
-        _show_partial(counting, view, fake, "raised" if isinstance(error, typer.Exit) else "was interrupted")
+    except (typer.Exit, KeyboardInterrupt, _ExitedError) as error:
+        _show_partial(counting, view, fake, "was interrupted" if isinstance(error, KeyboardInterrupt) else "raised")
+        if output is not None:
+            print(f"attnprof: nothing was written to {output}: the run is not complete.", file=sys.stderr)
         raise
     report = counting.report()
+    print(report.to_table(view=view), flush=True)  # first: nothing that goes wrong later loses it
     if output is not None:
         report.save(output)
-    print(report.to_table(view=view))
+    if strict:
+        report.require_priced()
 
 
 def _show_partial(counting: api.Profile, view: View, fake: bool, ended: str) -> None:
@@ -116,6 +120,10 @@ def _show_partial(counting: api.Profile, view: View, fake: bool, ended: str) -> 
     print(api.Report(trace).to_table(view=view))
 
 
+class _ExitedError(AttnprofError):
+    """The user's code called ``sys.exit``."""
+
+
 @contextmanager
 def _their_own(doing: str) -> Iterator[None]:
     """An exception of the user's code shows the user's frames, and the command ends with exit code 1."""
@@ -124,7 +132,7 @@ def _their_own(doing: str) -> Iterator[None]:
     except AttnprofError:
         raise
     except SystemExit as error:
-        raise AttnprofError(f"{doing} called sys.exit({error.code!r}).") from None
+        raise _ExitedError(f"{doing} called sys.exit({error.code!r}).") from None
     except Exception as error:  # whatever a model may raise
         shown = traceback.TracebackException.from_exception(error)
         _hide_our_frames(shown, set())

@@ -93,6 +93,8 @@ def _int(value: Any) -> int:
 def _count(value: Any) -> int:
     if _int(value) < 0:
         raise ValueError(f"{value} is negative")
+    if value >= 2**63:
+        raise ValueError("a number is too large")
     return int(value)
 
 

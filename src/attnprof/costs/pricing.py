@@ -20,7 +20,7 @@ def price(op: OpSignature) -> PricedOp:
         return PricedOp(op, "free")
     formula = registry.formula_of(op.op)
     if formula is not None:
-        work, (read, written) = _evaluate(op, formula), (registry.traffic_of(op.op) or default)(op)
+        work, (read, written) = _evaluate(op, formula), _moved(op, registry.traffic_of(op.op) or default)
     elif registry.free_reason(op.op) is not None:
         return PricedOp(op, "free")
     elif op.declared is not None:
@@ -74,6 +74,16 @@ def _declared(op: OpSignature, declared: Declared) -> tuple[Work, tuple[int, int
         recompute_vector=declared.recompute_vector_flops,
     )
     return work, (read, written)
+
+
+def _moved(op: OpSignature, rule: registry.Traffic) -> tuple[int, int]:
+    try:
+        return rule(op)
+    except Exception as error:  # whatever a rule may raise on arguments it does not expect
+        raise AttnprofError(
+            f"the traffic rule for {op.op} ({rule.__module__}.{rule.__qualname__}) failed on "
+            f"({', '.join(map(str, op.inputs))}): {type(error).__name__}: {error}"
+        ) from error
 
 
 def _evaluate(op: OpSignature, formula: registry.Formula) -> Work:

@@ -13,6 +13,15 @@ from attnprof.core.errors import AttnprofError
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """The path, once it is clear that a file can be written there; asked before a long run, not after."""
     target = Path(path)
+    try:
+        return _checked(target)
+    except (OSError, RuntimeError) as error:  # a name too long, a loop of links
+        raise AttnprofError(f"cannot write {target}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def _checked(target: Path) -> Path:
+    if target.exists() and not target.is_file() and not target.is_dir():
+        return target  # a device or a pipe takes what it is given
     folder = target.parent
     if target.is_dir():
         raise AttnprofError(f"{target} is a folder; name a file in it.")
@@ -30,8 +39,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     An existing file is replaced in one step and keeps its permissions; a link is followed.
     """
     target = check_writable(path)
+    if target.exists() and not target.is_file():
+        return _pour(target, text)
     if target.is_symlink():
-        target = check_writable(target.resolve())
+        try:
+            target = check_writable(target.resolve())
+        except (OSError, RuntimeError):
+            raise AttnprofError(f"cannot write {target}: its link leads nowhere.") from None
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
@@ -48,6 +62,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+    return target
+
+
+def _pour(target: Path, text: str) -> Path:
+    """Write into what is no regular file: replacing it would destroy it."""
+    try:
+        with target.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except OSError as error:
+        raise AttnprofError(f"cannot write {target}: {error.strerror or error}.") from error
     return target
 
 

@@ -48,6 +48,7 @@ class Branch:
     fqns: tuple[str, ...] = ()
     children: list[Branch] = field(default_factory=list)
     key: int = -1
+    own: bool = False  # the ops of its parent, not a module
 
     @property
     def total(self) -> Cost:
@@ -128,11 +129,13 @@ class _Builder:
             self.special.get(id(node.record), node.name), calls, dict(own), dict(params), note, tied, (node.fqn,)
         )
         if children and own:
-            children.insert(0, Branch("(own ops)", None, own, params, fqns=(node.fqn,), key=self._key("own", own)))
+            children.insert(
+                0, Branch("(own ops)", None, own, params, fqns=(node.fqn,), key=self._key("own", own), own=True)
+            )
         branch.children = children
         for child in children:
             branch.params |= child.params
-            if child.name != "(own ops)":
+            if not child.own:
                 for phase, cost in child.costs.items():
                     branch.costs[phase] = branch.costs.get(phase, ZERO) + cost
         shapes = tuple(p.shape for p in node.record.parameters)
@@ -179,7 +182,7 @@ class _Builder:
 
 
 def _follows(name: str, after: str) -> bool:
-    return name.isdecimal() and after.isdecimal() and int(after) == int(name) + 1
+    return name.isdecimal() and after == str(int(name) + 1) and name == str(int(name))
 
 
 def _merged(run: list[Branch], name: str) -> Branch:
@@ -204,7 +207,7 @@ def _hoisted(branch: Branch) -> Branch:
     """A list that holds one (folded) thing and runs nothing itself is that thing: ``h`` → ``h.[0-11] x12``."""
     if branch.calls is None and len(branch.children) == 1 and not branch.note:
         child = branch.children[0]
-        if child.name != "(own ops)":
+        if not child.own:
             child.name = f"{branch.name}.{child.name}"
             return child
     return branch

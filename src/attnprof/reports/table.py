@@ -47,7 +47,7 @@ def _header(report: Report, width: int) -> list[str]:
     """What ran, and the conventions of the numbers."""
     left = printable(" · ".join(subject(report)))
     version = report.meta.get("torch")
-    right = f"torch {version}" if version else ""
+    right = printable(f"torch {version}") if version else ""
     if right and len(left) + len(right) + 2 <= width:
         first = [f"{left}{right:>{width - len(left)}}" if width <= _WIDTH else f"{left}  {right}"]
     else:
@@ -69,8 +69,8 @@ def subject(report: Report) -> list[str]:
         parts.append(", ".join(inputs) or "no tensor input")
     elif calls:
         parts.append(f"{len(calls)} different inputs")
-    phases = report.phases
-    parts.append(" + ".join(p for p in PHASES if phases[p]) or "nothing ran")
+    ran = {"optimizer" if p == "optimizer_init" else p for p in report.ran} | {p for p in PHASES if report.phases[p]}
+    parts.append(" + ".join(p for p in PHASES if p in ran) or "nothing ran")
     if root.params:
         parts.append(f"{Units().text(root.params, 'count')} parameters")
     if report.meta.get("fake"):
