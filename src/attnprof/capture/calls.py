@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from attnprof.capture.signatures import PLAIN
 from attnprof.core.trace import ModuleRecord
 
 _current_task = torch._C._current_graph_task_id
+_function_mode_is_on = torch._C._is_torch_function_mode_enabled
 
 
 class Calls:
@@ -26,11 +28,15 @@ class Calls:
         if _current_task() >= 0:
             self.recomputed[index] = self.recomputed.get(index, 0) + 1
             return
-        with torch._C.DisableTorchFunction():  # a user's tensor subclass or mode need not see us asking
-            try:
+        try:
+            if _function_mode_is_on():  # a user's mode need not see us asking
+                with torch._C.DisableTorchFunction():
+                    key = _key(index, args, kwargs, output)
+            else:
                 key = _key(index, args, kwargs, output)
-            except RuntimeError:  # a nested tensor has no one shape, a lazy one has none
-                key = _key(index, args, kwargs, output, _pieces)
+        except RuntimeError:  # a nested tensor, which says it is plain, has no one shape
+            found = [(name, *_asked(t)) for name, t in _tensors(args, kwargs, output)]
+            key = (index, *(part for parts in found for part in parts))
         self.seen[key] = self.seen.get(key, 0) + 1
 
 
@@ -46,27 +52,37 @@ def write(all_calls: Iterable[Calls], records: list[ModuleRecord]) -> None:
             records[index].recomputed_calls += count
 
 
-def _key(
-    index: int, args: Any, kwargs: dict[str, Any], output: Any, shape: Callable[[Tensor], Any] | None = None
-) -> tuple[Any, ...]:
+def _key(index: int, args: Any, kwargs: dict[str, Any], output: Any) -> tuple[Any, ...]:
     key: list[Any] = [index]
     for value in args:
-        if isinstance(value, Tensor):
-            key += (None, shape(value) if shape else value.shape, value.dtype)
+        kind = value.__class__
+        if kind in PLAIN:
+            key += (None, value.shape, value.dtype)
+        elif isinstance(value, Tensor):
+            key += (None, *_asked(value))
     if kwargs:
         for name, value in kwargs.items():
             if isinstance(value, Tensor):
-                key += (name, shape(value) if shape else value.shape, value.dtype)
-    if isinstance(output, Tensor):
-        key += ("->", shape(output) if shape else output.shape, output.dtype)
+                key += (name, *_asked(value))
+    kind = output.__class__
+    if kind in PLAIN:
+        key += ("->", output.shape, output.dtype)
+    elif isinstance(output, Tensor):
+        key += ("->", *_asked(output))
     return tuple(key)
 
 
-def _pieces(tensor: Tensor) -> tuple[int, ...]:
-    """How many pieces a nested tensor has; the shape of any other."""
-    if is_lazy(tensor):
-        return (0,)
-    return (tensor.size(0),) if tensor.is_nested else tensor.shape
+def _tensors(args: Any, kwargs: dict[str, Any], output: Any) -> Iterable[tuple[str | None, Tensor]]:
+    given = [*((None, a) for a in args), *kwargs.items(), ("->", output)]
+    return [(name, value) for name, value in given if isinstance(value, Tensor)]
+
+
+def _asked(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
+    """Shape and dtype of a tensor that need not be a plain one; of a nested one, how many pieces it has."""
+    with torch._C.DisableTorchFunction():  # a subclass need not answer
+        if is_lazy(tensor):
+            return (0,), tensor.dtype
+        return (tensor.size(0),) if tensor.is_nested else tensor.shape, tensor.dtype
 
 
 def _texts(parts: list[Any]) -> Iterable[str]:

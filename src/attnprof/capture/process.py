@@ -20,7 +20,7 @@ class ProcessState:
         self._lock = threading.Lock()
         self._captures = 0
         self._installed = ExitStack()
-        self._stance_set = False
+        self.stance_is_set = False
 
     def enter(self) -> None:
         """One more capture is open."""
@@ -45,17 +45,17 @@ class ProcessState:
 
         Where dynamo is not imported nothing is compiled: asked again before each module runs.
         """
-        if self._stance_set or "torch._dynamo" not in sys.modules:
+        if self.stance_is_set or "torch._dynamo" not in sys.modules:
             return
         with self._lock:
-            if not self._stance_set and self._captures:
+            if not self.stance_is_set and self._captures:
                 stance = torch.compiler.set_stance("force_eager")
-                self._stance_set = True
+                self.stance_is_set = True
                 self._installed.callback(self._restore, stance)
 
     def _restore(self, stance: torch._dynamo.decorators.set_stance) -> None:
         stance.__exit__(None, None, None)
-        self._stance_set = False
+        self.stance_is_set = False
 
 
 @contextmanager

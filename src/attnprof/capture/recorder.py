@@ -99,7 +99,8 @@ class Recorder:
 
     def _install(self) -> None:
         for visitor in self._modes:
-            visitor.__class__ = ThreadRecorder
+            if type(visitor) is Retired:  # asked first: a class that is set makes every attribute slower
+                visitor.__class__ = ThreadRecorder  # type: ignore[assignment]
         with ExitStack() as stack:
             PROCESS.enter()
             stack.callback(PROCESS.leave)
@@ -142,7 +143,8 @@ class Recorder:
     def _before_forward(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling():
             return
-        PROCESS.use_eager_stance()
+        if not PROCESS.stance_is_set:
+            PROCESS.use_eager_stance()
         mode = getattr(self._local, "mode", None)
         if mode is None or not (mode.entered or mode.visiting):
             mode = self._mode_in_new_thread()
@@ -159,8 +161,9 @@ class Recorder:
         # After an exception torch calls (module, args, None), whatever was asked for.
         kwargs, output = rest if len(rest) == 2 else ({}, None)
         mode = getattr(self._local, "mode", None) or self._mode_in_new_thread()
-        index = self.modules.index_of(module, ROOT)
-        if id(module) not in self.modules.wrappers:
+        modules = self.modules
+        index = modules.index_of(module, ROOT)
+        if id(module) not in modules.wrappers:
             mode.calls.note(index, args, kwargs, output)
         mode.attribution.leave(index)
         if mode.visiting and not mode.attribution.stack:

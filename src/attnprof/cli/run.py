@@ -55,7 +55,7 @@ def run(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the weights and of the --input values.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the weights and of the --input values.")] = 0,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Save the run as JSON too.", show_default=False),
