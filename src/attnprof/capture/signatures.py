@@ -145,11 +145,16 @@ def _extend(key: list[Any], tensors: list[Tensor], values: Iterable[Any]) -> Non
             key.append(len(a))
             _extend(key, tensors, a)
         elif isinstance(a, Tensor):
-            with torch._C.DisableTorchFunction():  # a subclass need not answer for its shape
-                key += (a.shape, a.stride(), a.dtype, kind)
+            key += _asked(a)
             tensors.append(a)
         else:
             key.append(a if kind in _HASHED else str(kind))
+
+
+def _asked(t: Tensor) -> tuple[Any, ...]:
+    """A tensor of a subclass, which need not answer for its shape itself."""
+    with torch._C.DisableTorchFunction():
+        return t.shape, t.stride(), t.dtype, type(t)
 
 
 _HASHED = {str, torch.dtype, torch.device, torch.layout, torch.memory_format, complex}
