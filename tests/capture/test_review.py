@@ -85,6 +85,23 @@ def test_a_sparse_buffer(layout: str) -> None:
     assert attnprof.run(Graph(), (X,)).total.matmul_flops == 2 * 4 * D  # nnz 4
 
 
+def test_a_sparse_buffer_that_was_changed_before_is_left_alone() -> None:
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("adjacency", torch.eye(4).to_sparse())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.adjacency @ x
+
+    model = Graph()
+    model.adjacency.mul_(2)
+    version = model.adjacency._version
+    assert version > 0
+    attnprof.run(model, (X,))
+    assert model.adjacency._version == version
+
+
 def test_lazy_modules() -> None:
     model = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d())
     with pytest.raises(attnprof.AttnprofError, match=r"0\.weight is lazy"):

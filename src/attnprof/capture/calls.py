@@ -62,7 +62,10 @@ def _key(index: int, args: Any, kwargs: dict[str, Any], output: Any) -> tuple[An
             key += (None, *_asked(value))
     if kwargs:
         for name, value in kwargs.items():
-            if isinstance(value, Tensor):
+            kind = value.__class__
+            if kind in PLAIN:
+                key += (name, value.shape, value.dtype)
+            elif isinstance(value, Tensor):
                 key += (name, *_asked(value))
     kind = output.__class__
     if kind in PLAIN:

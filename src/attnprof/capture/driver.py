@@ -70,7 +70,7 @@ def _unchanged(model: nn.Module, inputs: Any) -> Iterator[None]:
     leaves = [t for t in (*model.parameters(), *tree_leaves(inputs)) if isinstance(t, Tensor) and t.is_leaf]
     gradients = [(t, t.grad) for t in leaves if t.requires_grad]
     buffers = [
-        (module._buffers, name, tensor, tensor.detach().clone())
+        (module._buffers, name, tensor, tensor.detach().clone(), _version(tensor))
         for module in model.modules()
         for name, tensor in module._buffers.items()
         if tensor is not None and not isinstance(tensor, FakeTensor) and not is_lazy(tensor) and not tensor.is_meta
@@ -85,13 +85,18 @@ def _unchanged(model: nn.Module, inputs: Any) -> Iterator[None]:
             for tensor, gradient in gradients:
                 tensor.grad = gradient
             with torch.no_grad():
-                for table, name, tensor, before in buffers:
+                for table, name, tensor, before, version in buffers:
                     table[name] = tensor
-                    if _differ(tensor, before):
+                    if _changed(tensor, before, version):
                         tensor.copy_(before)
 
 
-def _differ(tensor: Tensor, before: Tensor) -> bool:
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _changed(tensor: Tensor, before: Tensor, version: int) -> bool:
+    """By value where torch can compare (batch norm changes its buffers without saying so), else by version."""
     if tensor.is_nested or tensor.layout is not torch.strided:
-        return bool(tensor._version)  # torch cannot compare these; nothing changes one but an op that says so
+        return _version(tensor) != version
     return not torch.equal(tensor, before)
