@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from attnprof.core.memory import MemoryTrace
 from attnprof.core.signature import OpSignature
 
 Scalar: TypeAlias = "int | float | bool | str | tuple[Scalar, ...] | None"
@@ -66,7 +67,8 @@ class Trace:
     """What one capture saw.
 
     Event ``i`` is the op call ``signatures[event_signatures[i]]`` in ``scopes[event_scopes[i]]``; events
-    are in order per thread. ``steps`` are the event counts at which ``prof.step()`` was called. ``meta``
+    are in order per thread. ``steps`` are the event counts at which ``prof.step()`` was called, and
+    ``step_labels`` names some of them, by position in ``steps`` (``prefill``, ``decode 1``). ``meta``
     says how the run was made; ``notes`` are sentences the reader of a report must see.
     """
 
@@ -76,8 +78,10 @@ class Trace:
     event_scopes: list[int]
     modules: list[ModuleRecord]
     steps: list[int] = field(default_factory=list)
+    step_labels: dict[int, str] = field(default_factory=dict)
     meta: dict[str, Scalar] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    memory: MemoryTrace | None = None  # None: memory was not tracked
 
     def __len__(self) -> int:
         return len(self.event_signatures)
