@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 import attnprof
 from attnprof.core import trace_json
 from attnprof.core.errors import TraceFormatError
+from attnprof.core.memory import KVCache, MemoryTrace, Saved
 from attnprof.core.signature import Declared, OpSignature
 from attnprof.core.tensor import TensorMeta
 from attnprof.core.trace import PHASES, ModuleRecord, ParameterRecord, Scope, Trace
+from core.memories import memories
 
 COUNTS = st.integers(0, 2**62)
 TEXT = st.text(max_size=8)
@@ -101,15 +103,18 @@ def traces(draw: st.DrawFn) -> Trace:
     events = draw(
         st.lists(st.tuples(st.integers(0, len(signatures) - 1), st.integers(0, len(scopes) - 1)), max_size=20)
     )
+    steps = draw(st.lists(st.integers(0, len(events)), max_size=3).map(sorted))
     return Trace(
         signatures,
         scopes,
         [signature for signature, _ in events],
         [scope for _, scope in events],
         records,
-        steps=draw(st.lists(COUNTS, max_size=2)),
+        steps=steps,
+        step_labels=draw(st.dictionaries(st.integers(0, len(steps) - 1), TEXT)) if steps else {},
         meta=draw(st.dictionaries(TEXT, SCALARS, max_size=3)),
         notes=draw(st.lists(TEXT, max_size=2)),
+        memory=draw(st.none() | memories(events=len(events), modules=count)),
     )
 
 
@@ -154,9 +159,21 @@ def small_trace() -> Trace:
                 "a", "Linear", 0, ("b",), (weight,), {"n": 3, "sizes": (1, 2)}, True, {("float32[2,3]",): 2}, 1
             ),
         ],
-        steps=[3, 6],
+        steps=[3, 5],
+        step_labels={1: "decode 1"},
         meta={"torch": "2.13.0", "fake": False, "limit": float("inf")},
         notes=["A note."],
+        memory=MemoryTrace(
+            block_bytes=[48, 32, 0],
+            block_kinds=[0, 6, 7],
+            block_made=[False, True, True],
+            log=[0, 1, 2, ~2, ~1],
+            log_at=[0, 0, 2, 3, 5],
+            saved=[Saved(3, {3: 80, 1: 2}, 24, 2, {3: 7})],
+            caches=[KVCache(3, (16, 16), 2), KVCache(5, (8,))],
+            state_bytes={"parameter": 48, "trainable": 48},
+            optimizer_bytes={"exp_avg": 48, "step": 4},
+        ),
     )
 
 
@@ -251,7 +268,7 @@ REPLACEMENTS = [
     if path and path[0] not in ("format", "schema") and not FREE & set(path[:-1])
     for wrong in WRONG[type(value)]
     if not (path[-1] == "ident" and wrong == -(10**30))
-    if not (wrong is None and path[-1] in ("declared", "parent", "training", "nnz", "values"))
+    if not (wrong is None and path[-1] in ("declared", "parent", "training", "nnz", "values", "memory"))
     if not (path[-1] == "training" and isinstance(wrong, bool))
 ]
 
@@ -320,6 +337,9 @@ TENSOR = ("signatures", 0, "args", 0, 1, "tensor")
         (("events", 0), [0, 0, 10**12]),
         (("events",), [[0, 0, 10**8], [0, 0, 10**8]]),
         (("steps", 0), -1),
+        (("steps", 1), 7),
+        (("step_labels", 0), [2, "decode 2"]),
+        (("step_labels",), [[0, "a"], [0, "b"]]),
         (("meta", "x"), {"list": [[]]}),
     ],
 )
@@ -330,7 +350,7 @@ def test_damage(path: Path_, wrong: Any) -> None:
 def test_a_missing_field() -> None:
     accepted = []
     for path, value in places(DATA):
-        if not isinstance(value, dict) or {"hyperparameters", "meta"} & set(path):
+        if not isinstance(value, dict) or {"hyperparameters", "meta", "state_bytes", "optimizer_bytes"} & set(path):
             continue
         for name in value:
             data = copy.deepcopy(DATA)
@@ -341,6 +361,14 @@ def test_a_missing_field() -> None:
             if not is_refused(json.dumps(data)):
                 accepted.append(name)
     assert set(accepted) <= OPTIONAL
+
+
+def test_a_trace_of_schema_1_has_no_memory() -> None:
+    data = trace_json.to_dict(small_trace()) | {"schema": 1}
+    del data["memory"], data["step_labels"]
+    before = small_trace()
+    before.memory, before.step_labels = None, {}
+    assert trace_json.loads(json.dumps(data)) == before
 
 
 @pytest.mark.parametrize("depth", [600, 5_000, 100_000])

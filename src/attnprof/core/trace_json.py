@@ -12,13 +12,16 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
+from attnprof.core import memory_json
 from attnprof.core.errors import TraceFormatError
+from attnprof.core.plain import as_count, as_counts, as_dict, as_flag, as_int, as_list, as_text, as_texts
 from attnprof.core.signature import Argument, Declared, OpSignature
 from attnprof.core.tensor import TensorMeta
 from attnprof.core.trace import PHASES, ModuleRecord, ParameterRecord, Scope, Trace
 
 FORMAT = "attnprof trace"
-SCHEMA = 1
+#: 2 added the names of steps and the memory.
+SCHEMA = 2
 #: More op calls than any machine could keep in a trace: a number above it is damage, not data.
 MOST_EVENTS = 10**8
 
@@ -65,69 +68,34 @@ def to_dict(trace: Trace) -> dict[str, Any]:
         "scopes": [[scope.module, scope.phase] for scope in trace.scopes],
         "events": [[*pair, sum(1 for _ in run)] for pair, run in groupby(pairs)],
         "steps": trace.steps,
+        "step_labels": list(map(list, trace.step_labels.items())),
+        "memory": None if trace.memory is None else memory_json.to_dict(trace.memory),
     }
 
 
 def _from_dict(data: dict[str, Any]) -> Trace:
-    runs = [tuple(map(_count, run)) for run in map(_list, _list(data["events"]))]
+    runs = [tuple(map(as_count, run)) for run in map(as_list, as_list(data["events"]))]
     if sum(calls for _, _, calls in runs) > MOST_EVENTS:
         raise ValueError(f"more than {MOST_EVENTS} events")
-    return Trace(
-        signatures=[_decode_signature(_dict(item)) for item in _list(data["signatures"])],
-        scopes=[Scope(_count(module), _str(phase)) for module, phase in map(_list, _list(data["scopes"]))],
+    trace = Trace(
+        signatures=[_decode_signature(as_dict(item)) for item in as_list(data["signatures"])],
+        scopes=[Scope(as_count(module), as_text(phase)) for module, phase in map(as_list, as_list(data["scopes"]))],
         event_signatures=[signature for signature, _, calls in runs for _ in range(calls)],
         event_scopes=[scope for _, scope, calls in runs for _ in range(calls)],
-        modules=[_decode_module(_dict(item)) for item in _list(data["modules"])],
-        steps=_ints(data["steps"]),
+        modules=[_decode_module(as_dict(item)) for item in as_list(data["modules"])],
+        steps=as_counts(data["steps"]),
         meta=_decode_scalars(data["meta"]),
-        notes=list(_strs(data["notes"])),
+        notes=list(as_texts(data["notes"])),
     )
-
-
-def _int(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{value!r} is not a whole number")
-    return value
-
-
-def _count(value: Any) -> int:
-    if _int(value) < 0:
-        raise ValueError(f"{value} is negative")
-    if value >= 2**63:
-        raise ValueError("a number is too large")
-    return int(value)
-
-
-def _str(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a text")
-    return value
-
-
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{value!r} is not true or false")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} is not a list")
-    return value
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r} is not an object")
-    return value
-
-
-def _ints(value: Any) -> list[int]:
-    return [_count(item) for item in _list(value)]
-
-
-def _strs(value: Any) -> tuple[str, ...]:
-    return tuple(_str(item) for item in _list(value))
+    if data["schema"] > 1:
+        labels = [(as_count(step), as_text(label)) for step, label in map(as_list, as_list(data["step_labels"]))]
+        trace.step_labels = dict(labels)
+        if len(trace.step_labels) != len(labels):
+            raise ValueError("a step has two names")
+        if data["memory"] is not None:
+            memory = as_dict(data["memory"])
+            trace.memory = memory_json.from_dict(memory, events=len(trace), modules=len(trace.modules))
+    return trace
 
 
 def _validate(trace: Trace) -> None:
@@ -146,6 +114,10 @@ def _validate(trace: Trace) -> None:
     ):
         if values and not (min(values) >= 0 and max(values) < size):
             raise ValueError(f"an event names a {kind} that is not there")
+    if max(trace.steps, default=0) > len(trace):
+        raise ValueError(f"a step ends after op call {max(trace.steps)} of {len(trace)}")
+    if max(trace.step_labels, default=-1) >= len(trace.steps):
+        raise ValueError("a step has a name and is not there")
 
 
 def _encode_module(record: ModuleRecord) -> dict[str, Any]:
@@ -164,18 +136,18 @@ def _encode_module(record: ModuleRecord) -> dict[str, Any]:
 
 def _decode_module(item: dict[str, Any]) -> ModuleRecord:
     return ModuleRecord(
-        fqn=_str(item["fqn"]),
-        class_name=_str(item["class"]),
-        parent=None if item["parent"] is None else _count(item["parent"]),
-        aliases=_strs(item["aliases"]),
+        fqn=as_text(item["fqn"]),
+        class_name=as_text(item["class"]),
+        parent=None if item["parent"] is None else as_count(item["parent"]),
+        aliases=as_texts(item["aliases"]),
         parameters=tuple(
-            ParameterRecord(_str(name), tuple(_ints(shape)), _str(dtype), _bool(trainable), _count(ident))
-            for name, shape, dtype, trainable, ident in map(_list, _list(item["parameters"]))
+            ParameterRecord(as_text(name), tuple(as_counts(shape)), as_text(dtype), as_flag(trainable), as_count(ident))
+            for name, shape, dtype, trainable, ident in map(as_list, as_list(item["parameters"]))
         ),
         hyperparameters=_decode_scalars(item["hyperparameters"]),
-        training=None if item["training"] is None else _bool(item["training"]),
-        calls={_strs(shapes): _count(count) for shapes, count in map(_list, _list(item["calls"]))},
-        recomputed_calls=_count(item["recomputed_calls"]),
+        training=None if item["training"] is None else as_flag(item["training"]),
+        calls={as_texts(shapes): as_count(count) for shapes, count in map(as_list, as_list(item["calls"]))},
+        recomputed_calls=as_count(item["recomputed_calls"]),
     )
 
 
@@ -197,29 +169,29 @@ def _encode_signature(signature: OpSignature) -> dict[str, Any]:
 
 def _decode_signature(item: dict[str, Any]) -> OpSignature:
     declared = item.get("declared")
-    op = _str(item["op"])
+    op = as_text(item["op"])
     if op.count(".") < 1:
         raise ValueError(f"{op!r} is not an op")
     return OpSignature(
         op=op,
-        args=tuple((_str(name), _decode(value)) for name, value in map(_list, _list(item.get("args", [])))),
-        outputs=tuple(_decode(value) for value in _list(item.get("outputs", []))),
-        mutated=_strs(item.get("mutated", [])),
-        overwritten=_strs(item.get("overwritten", [])),
-        view=_bool(item.get("view", False)),
-        declared=None if declared is None else _decode_declared(dict(_dict(declared))),
+        args=tuple((as_text(name), _decode(value)) for name, value in map(as_list, as_list(item.get("args", [])))),
+        outputs=tuple(_decode(value) for value in as_list(item.get("outputs", []))),
+        mutated=as_texts(item.get("mutated", [])),
+        overwritten=as_texts(item.get("overwritten", [])),
+        view=as_flag(item.get("view", False)),
+        declared=None if declared is None else _decode_declared(dict(as_dict(declared))),
     )
 
 
 def _decode_declared(item: dict[str, Any]) -> Declared:
-    source = _str(item.pop("source"))
+    source = as_text(item.pop("source"))
     optional = ("useful_matmul_flops", "read_bytes", "write_bytes")
-    numbers = {name: None if n is None and name in optional else _count(n) for name, n in item.items()}
+    numbers = {name: None if n is None and name in optional else as_count(n) for name, n in item.items()}
     return Declared(source, **numbers)  # type: ignore[arg-type]
 
 
 def _decode_scalars(item: Any) -> dict[str, Any]:
-    found = {name: _decode(value) for name, value in _dict(item).items()}
+    found = {name: _decode(value) for name, value in as_dict(item).items()}
     if any(isinstance(value, TensorMeta) for value in found.values()):
         raise TypeError("a tensor where a plain value belongs")
     return found
@@ -248,23 +220,23 @@ def _decode(value: Any) -> Argument:
     if len(value) != 1:
         raise ValueError(f"an object with {len(value)} kinds")
     if "list" in value:
-        return tuple(_decode(v) for v in _list(value["list"]))
+        return tuple(_decode(v) for v in as_list(value["list"]))
     if "float" in value:
-        return float(_str(value["float"]))
-    return _decode_tensor(_dict(value["tensor"]))
+        return float(as_text(value["float"]))
+    return _decode_tensor(as_dict(value["tensor"]))
 
 
 def _decode_tensor(item: dict[str, Any]) -> TensorMeta:
-    shape, stride, values = tuple(_ints(item["shape"])), tuple(_ints(item["stride"])), item.get("values")
+    shape, stride, values = tuple(as_counts(item["shape"])), tuple(as_counts(item["stride"])), item.get("values")
     if stride and len(stride) != len(shape):
         raise ValueError(f"{len(stride)} strides for {len(shape)} dimensions")
     return TensorMeta(
         shape=shape,
         stride=stride,
-        dtype=_str(item["dtype"]),
-        device=_str(item.get("device", "cpu")),
-        ident=_int(item["ident"]),
-        layout=_str(item.get("layout", "strided")),
-        nnz=None if item.get("nnz") is None else _count(item["nnz"]),
-        values=None if values is None else tuple(_int(v) for v in _list(values)),
+        dtype=as_text(item["dtype"]),
+        device=as_text(item.get("device", "cpu")),
+        ident=as_int(item["ident"]),
+        layout=as_text(item.get("layout", "strided")),
+        nnz=None if item.get("nnz") is None else as_count(item["nnz"]),
+        values=None if values is None else tuple(as_int(v) for v in as_list(values)),
     )
