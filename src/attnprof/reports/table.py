@@ -6,15 +6,14 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from attnprof.analysis.report import PHASES, Report
 from attnprof.core.cost import Cost
 from attnprof.core.units import Units, share
 from attnprof.reports import rows as tree_rows
-from attnprof.reports.columns import Column, Columns, Line, layouts
+from attnprof.reports.columns import Columns, Line, layouts
+from attnprof.reports.fitted import fitted
 from attnprof.reports.operators import Operator, operators
-from attnprof.reports.text import printable, shortened, wrapped
+from attnprof.reports.text import printable, wrapped
 from attnprof.reports.view import View
 
 #: The width where no terminal says its own: a pipe, a file.
@@ -120,7 +119,7 @@ def _totals(report: Report, phases: Sequence[str], units: Units, width: int) -> 
     rate, traffic = [columns.intensity()], [columns.traffic()]
     both = [columns.read(), columns.written()]
     choices = [flops + both + rate, flops + traffic + rate, flops + traffic, flops]
-    text = _fitted("phase", labels, choices, width)
+    text = fitted("phase", labels, choices, width)
     total = Cost.sum(costs.values())
     if total.useful_matmul_flops != total.matmul_flops:
         useful = units.named(total.useful_matmul_flops, "matmul")
@@ -135,7 +134,7 @@ def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) 
     lines = [Line(r.branch.calls, parameters(r.branch), r.branch.costs) for r in shown]
     columns = Columns(lines, phases, view.units)
     labels = [row.label for row in shown]
-    text = _fitted("layer", labels, layouts(columns, root.total.flops, params=bool(root.params)), width)
+    text = fitted("layer", labels, layouts(columns, root.total.flops, params=bool(root.params)), width)
     if hidden:
         text.append(f"{hidden} deeper {'level' if hidden == 1 else 'levels'} not shown: use --depth.")
     return [*text, ""]
@@ -156,7 +155,7 @@ def _operator_table(report: Report, phases: Sequence[str], view: View, width: in
         shown = [*shown, Operator(f"… {len(rest)} more", sum(op.calls or 0 for op in rest), costs, True)]
     lines = [Line(op.calls, None, op.costs) for op in shown]
     labels = [("" if op.known else "no formula: ") + printable(op.name) for op in shown]
-    text = _fitted("op", labels, layouts(Columns(lines, phases, view.units), whole, params=False), width)
+    text = fitted("op", labels, layouts(Columns(lines, phases, view.units), whole, params=False), width)
     if free:
         text += wrapped(f"{free:,} calls of free ops (views and the like) not shown.", width)
     return [*text, ""]
@@ -173,30 +172,3 @@ def coverage(report: Report) -> str:
         f"coverage {known}% of {total:,} op calls{by_traffic} ({counts['priced']:,} priced, {counts['free']:,} free) "
         f"· {counts['unpriced']:,} unpriced"
     )
-
-
-def _fitted(title: str, labels: Sequence[str], choices: Sequence[Sequence[Column]], width: int) -> list[str]:
-    """The first set of columns that fits beside the labels; long labels give way before columns do."""
-    longest = max(map(len, (title, *labels)))
-    room = min(longest, max(24, width // 3))
-    for columns in choices:
-        used = sum(2 + column.width for column in columns)
-        if used + room <= width:
-            break
-    room = min(longest, max(8, width - used))
-    names = [shortened(label, room, tail=room // 2 if title == "op" else 0) for label in labels]
-    columns = [c for c in columns if c.cells]
-    # The heading is two ordinary rows: tabulate would pad headings of its own beyond the width worked out here.
-    table = [
-        ["", *(c.heading[0] for c in columns)],
-        [title, *(c.heading[1] for c in columns)],
-        *zip(names, *(c.cells for c in columns), strict=True),
-    ]
-    text = tabulate(
-        table,
-        tablefmt="plain",
-        disable_numparse=True,
-        preserve_whitespace=True,
-        colalign=("left", *("right" for _ in columns)),
-    )
-    return [line.rstrip() for line in text.splitlines()]
