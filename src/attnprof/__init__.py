@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from attnprof.core.tensor import TensorMeta
     from attnprof.core.work import Work
     from attnprof.costs.registry import user_cost as cost
+    from attnprof.hardware.catalog import device, devices
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,8 @@ _HOMES = {
     "OpSignature": "attnprof.core.signature",
     "TensorMeta": "attnprof.core.tensor",
     "Work": "attnprof.core.work",
+    "device": "attnprof.hardware.catalog",
+    "devices": "attnprof.hardware.catalog",
 }
 
 __all__ = [
@@ -45,6 +48,8 @@ __all__ = [
     "UnpricedError",
     "Work",
     "cost",
+    "device",
+    "devices",
     "fake_tensors",
     "load",
     "profile",
