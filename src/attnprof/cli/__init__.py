@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 import attnprof
+from attnprof.cli.devices import devices
 from attnprof.cli.report import report
 from attnprof.cli.run import run
 from attnprof.core.errors import AttnprofError
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(report)
+app.command()(devices)
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,178 @@
+"""``attnprof devices``: the devices that are known, or one of them with the source of every figure."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from attnprof.cli import options
+from attnprof.core.device import DeviceSpec, Provenance
+from attnprof.core.units import Units, align, exactly, rounded
+from attnprof.hardware import catalog
+from attnprof.reports.text import printable, wrapped
+
+_NARROWEST = 40
+#: figure of a DeviceSpec -> (what it is called, what follows its value)
+_FIGURES = {
+    "memory_bytes": ("memory", ""),
+    "memory_reported_bytes": ("memory reported", ""),
+    "bandwidth_bytes_per_s": ("bandwidth", "/s"),
+    "l2_bytes": ("L2", ""),
+    "last_level_cache_bytes": ("last-level cache", ""),
+    "on_chip_bytes_per_unit": ("on-chip memory", " per {unit}"),
+    "units": ("{unit}s", ""),
+    "clock_hz": ("clock", "Hz"),
+    "interconnect_bytes_per_s": ("interconnect", "/s both ways"),
+    "tdp_watts": ("TDP", "W"),
+}
+#: The dtypes whose peaks the list shows.
+_LISTED = ("bf16", "fp16", "fp32", "tf32", "fp8")
+
+
+def devices(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A device such as h100-sxm, the name a driver reports, or a .json or .toml file of your own.",
+            show_default=False,
+        ),
+    ] = None,
+    units: options.UnitsText = "decimal",
+) -> None:
+    """List the devices that are known, or show one with its peaks, ridge points and sources."""
+    shown = Units.parse(units)
+    width = max(_NARROWEST, shutil.get_terminal_size((120, 24)).columns)
+    lines = _list(catalog.devices(), shown, width) if name is None else _one(catalog.device(name), shown, width)
+    print("\n".join(lines))
+
+
+def _list(specs: Sequence[DeviceSpec], units: Units, width: int) -> list[str]:
+    """One line per device, below its vendor; on a narrow terminal the last columns give way."""
+    flop, rates = units.column([d.peak(dtype) for dtype in _LISTED for d in specs])  # one unit for them all
+    columns = [
+        _column("memory", "", *units.column([d.capacity_bytes for d in specs], "bytes")),
+        _column("bandwidth", "/s", *units.column([d.bandwidth_bytes_per_s for d in specs], "bytes")),
+        *(_column(dtype, "/s", flop, rates[i * len(specs) :][: len(specs)]) for i, dtype in enumerate(_LISTED)),
+        _column("ridge", "", "FLOP/B", align([_ridge(d.ridge("bf16")) for d in specs])),
+    ]
+    room = max(len(d.id) for d in specs) + 4
+    kept = [c for i, c in enumerate(columns) if room + sum(len(c[0]) + 2 for c in columns[: i + 1]) <= width + 2]
+    lines = []
+    for row, label in enumerate(("device", "")):
+        lines.append(f"{label:<{room}}" + "  ".join(column[row] for column in kept))
+    for i, spec in enumerate(specs):
+        if i == 0 or specs[i - 1].vendor != spec.vendor:
+            lines.append(spec.vendor)
+        lines.append(f"  {spec.id:<{room - 2}}" + "  ".join(column[i + 2] for column in kept))
+    about = (
+        "Dense peaks of matmuls, 2 FLOPs per multiply-add; a ridge point is that of bf16. `attnprof devices NAME` "
+        "shows one device, with the source of every figure; – is not known."
+    )
+    return [line.rstrip() for line in lines] + ["", *wrapped(about, width)]
+
+
+def _column(title: str, rate: str, unit: str, cells: list[str]) -> list[str]:
+    """Title, unit and cells, all of one width."""
+    texts = [title, f"{unit}{rate}", *cells]
+    longest = max(map(len, texts))
+    return [text.rjust(longest) for text in texts]
+
+
+def _one(spec: DeviceSpec, units: Units, width: int) -> list[str]:
+    """Everything about one device, and who says so."""
+    cited: list[str] = []
+    named = (f"{spec.vendor} {spec.product}".strip(), spec.architecture, spec.target, spec.form_factor)
+    lines = wrapped(printable(" · ".join((spec.id, *filter(None, named)))), width)
+    if spec.reported_as:
+        source = _provenance(spec.provenance("reported_as"), [], cited)
+        lines += wrapped(printable(f"reported as {', '.join(spec.reported_as)}: {source}"), width)
+    if spec.aliases:
+        lines += wrapped(printable(f"also {', '.join(spec.aliases)}"), width)
+    lines += ["", *_peaks(spec, units, width, cited), ""]
+    figures = _figures(spec, units)
+    longest, widest = (max(len(row[i]) for row in figures) for i in (1, 2)) if figures else (0, 0)
+    for field, label, value in figures:
+        found = spec.provenance(field)
+        rivals = [_value(spec, field, n, units) for n in found.also_quoted] if found else []
+        lines += _with_source(f"{label:<{longest}}  {value:<{widest}}", _provenance(found, rivals, cited), width)
+    if spec.notes:
+        lines += ["", *wrapped(printable(spec.notes), width)]
+    if cited:
+        lines.append("")
+    for i, source in enumerate(cited, start=1):
+        lines += wrapped(f"[{i}] {printable(source)}", width)
+    return [line.rstrip() for line in lines]
+
+
+def _peaks(spec: DeviceSpec, units: Units, width: int, cited: list[str]) -> list[str]:
+    """The table of peaks and ridge points, and the rules for what it does not list."""
+    if not spec.peaks:
+        return ["No peak is known."]
+    labels = [printable(f"{p.engine} {p.dtype}{f' ({p.mode})' if p.mode else ''}") for p in spec.peaks]
+    bandwidth = spec.bandwidth_bytes_per_s
+    ridges = [p.flops_per_s / bandwidth if bandwidth else None for p in spec.peaks]
+    rates = _column("", "/s", *units.column([p.flops_per_s for p in spec.peaks]))[1:]
+    ridge = _column("", "", "FLOP/B", align([_ridge(r) for r in ridges]))[1:]
+    longest = max(map(len, (*labels, "dense peak")))
+    lines = [f"{'dense peak':<{longest}}  {rates[0]}  {ridge[0]}"]
+    for label, rate, point, peak in zip(labels, rates[1:], ridge[1:], spec.peaks, strict=True):
+        rivals = [units.named(n) + "/s" for n in peak.provenance.also_quoted]
+        source = _provenance(peak.provenance, rivals, cited)
+        lines += _with_source(f"{label:<{longest}}  {rate}  {point}", source, width)
+    rules = ["FLOP/B: the ridge point; work of less intensity is bound by the memory."]
+    if spec.find_peak("float32", "matmul") is spec.find_peak("float32", "vector") is not None:
+        other = " unless TF32 is allowed" if spec.peak("tf32") else ""
+        rules.append(f"float32 matmuls run on the vector units{other}.")
+    wide = spec.find_peak("float32", "vector")
+    narrow = [dtype for dtype in ("float16", "bfloat16") if wide and spec.find_peak(dtype, "vector") is wide]
+    if narrow:
+        rules.append(f"Vector work in {' and '.join(narrow)} runs at float32's rate: PyTorch computes it in float32.")
+    return [*lines, *wrapped(" ".join(rules), width)]
+
+
+def _figures(spec: DeviceSpec, units: Units) -> list[tuple[str, str, str]]:
+    """(field, label, value) of every figure that is known."""
+    known = [(field, label, getattr(spec, field)) for field, (label, _) in _FIGURES.items()]
+    return [
+        (field, printable(label.format(unit=spec.unit)), _value(spec, field, value, units))
+        for field, label, value in known
+        if value is not None
+    ]
+
+
+def _value(spec: DeviceSpec, field: str, value: int, units: Units) -> str:
+    after = _FIGURES[field][1].format(unit=spec.unit)
+    if "bytes" in field:
+        return printable(units.text(value, "bytes") + after)
+    text = units.text(value, "count") if field == "clock_hz" else exactly(value)
+    return printable(f"{text} {after}" if after and text[-1].isdigit() else text + after)
+
+
+def _provenance(found: Provenance | None, rivals: Sequence[str], cited: list[str]) -> str:
+    """``quoted [1, 2], ≈ 132 SM × 4096 FLOP × 1.83 GHz; elsewhere 1.98 PFLOP/s``; numbers new sources."""
+    if found is None:
+        return "unsourced"
+    cited += [source for source in dict.fromkeys(found.sources) if source not in cited]
+    numbers = sorted(cited.index(source) + 1 for source in set(found.sources))
+    text = f"{found.origin} [{', '.join(map(str, numbers))}]" if numbers else found.origin
+    if found.derivation:
+        text += f"{':' if found.origin == 'derived' else ', ≈'} {found.derivation}"
+    return printable(text + (f"; elsewhere {', '.join(rivals)}" if rivals else ""))
+
+
+def _with_source(row: str, source: str, width: int) -> list[str]:
+    """A row and its source beside it, or below it where there is no room."""
+    room = width - len(row) - 2
+    if room >= 30:
+        first, *more = textwrap.wrap(source, room)
+        return [f"{row}  {first}", *(" " * (len(row) + 2) + line for line in more)]
+    return [row, *(f"    {line}" for line in textwrap.wrap(source, width - 4))]
+
+
+def _ridge(value: float | None) -> str | None:
+    return None if value is None else rounded(value)
