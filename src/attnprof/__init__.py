@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
+    from attnprof.capture.plans import Plan
     from attnprof.core.cost import Cost
     from attnprof.core.errors import AttnprofError, TraceFormatError, UnpricedError
     from attnprof.core.signature import OpSignature
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Plan": "attnprof.capture.plans",
     "Profile": "attnprof.api",
     "Report": "attnprof.api",
     "fake_tensors": "attnprof.api",
@@ -41,6 +43,7 @@ __all__ = [
     "AttnprofError",
     "Cost",
     "OpSignature",
+    "Plan",
     "Profile",
     "Report",
     "TensorMeta",

@@ -20,6 +20,9 @@ from attnprof.reports.files import write_text
 if TYPE_CHECKING:
     from torch import nn
 
+    from attnprof.capture.loss import Loss
+    from attnprof.capture.optimizers import OptimizerLike
+    from attnprof.capture.plans import Plan
     from attnprof.capture.recorder import Recorder
 
 
@@ -119,6 +122,12 @@ class Profile:
         """Mark the end of one training step. Optional."""
         self._running("step").step()
 
+    def restart(self, model: nn.Module | None = None) -> None:
+        """Forget what was counted so far: the next time the context is entered, counting begins anew."""
+        if self._recorder is not None and self._recorder.is_open:
+            raise AttnprofError("restart() belongs outside the context: leave it before.")
+        self._recorder, self._model = None, model
+
     def unseen(self) -> AbstractContextManager[None]:
         """Ops inside this context are not counted."""
         return self._running("unseen").unseen()
@@ -162,21 +171,36 @@ def run(
     kwargs: Mapping[str, Any] | None = None,
     *,
     backward: bool = False,
+    loss: Loss | None = None,
+    optimizer: OptimizerLike | None = None,
+    plan: Plan | None = None,
     fake: bool = False,
     strict: bool = False,
 ) -> Report:
-    """Count one call of ``model(*args, **kwargs)``, and its backward if asked.
+    """Count one call of ``model(*args, **kwargs)``, and its backward and optimizer step if asked.
 
-    The model is left as it was: parameters' ``.grad``, buffers and the random state are put back. The
-    backward starts from the output's ``.loss``, or else from the sum of all floating outputs that need a
-    gradient; the sum itself is not counted. With ``fake`` nothing is computed or allocated.
+    The model is left as it was: parameters and their ``.grad``, buffers and the random state are put back. With
+    ``fake`` nothing is computed or allocated.
 
-    Raises :class:`AttnprofError` when there is nothing to differentiate and :class:`UnpricedError` under
-    ``strict``; an exception of the model's passes through.
+    The backward starts from ``loss(output)``, a scalar tensor whose ops are counted; without a ``loss``, from
+    the output's ``.loss``, or else from the sum of all floating outputs that need a gradient, in structures and
+    dataclasses too; that sum is not counted. ``optimizer`` is a name as on the command line
+    (``"adamw"``, ``"adamw:fused"``, ``"sgd,momentum=0.9"``), a ``torch.optim.Optimizer`` or several, or a
+    callable that makes one of the trainable parameters. Both imply ``backward``.
+
+    An optimizer is counted in its steady state: a whole step, which creates that state, runs before and is not
+    counted, and everything is put back, the state of an optimizer of yours included. On real tensors this
+    takes the memory of a copy of the parameters, the buffers and that state, which no report mentions.
+
+    ``plan`` says how to run the step: in another dtype, under autocast, with activation checkpointing, with
+    frozen parameters. See :class:`attnprof.Plan`.
+
+    Raises :class:`AttnprofError` when there is nothing to differentiate or to step, and
+    :class:`UnpricedError` under ``strict``; an exception of the model's passes through.
     """
     _check_call(model, args)
     counting = Profile(model, strict=strict)
-    drive(counting, model, args, kwargs, backward=backward, fake=fake)
+    drive(counting, model, args, kwargs, backward=backward, loss=loss, optimizer=optimizer, plan=plan, fake=fake)
     return counting.report()
 
 
@@ -187,16 +211,29 @@ def drive(
     kwargs: Mapping[str, Any] | None = None,
     *,
     backward: bool = False,
+    loss: Loss | None = None,
+    optimizer: OptimizerLike | None = None,
+    plan: Plan | None = None,
     fake: bool = False,
 ) -> None:
     """:func:`run` into a profile of yours, which keeps what was counted when the model raises."""
     from attnprof.capture import driver
+    from attnprof.capture.plans import Plan
 
     _check_call(model, args)
     if fake:
         counting._fake = True
         counting._notes.append(_fake_note(kwargs or {}))
-    driver.drive(counting, model, args, kwargs or {}, backward=backward, fake=fake)
+    driver.drive(
+        counting,
+        model,
+        args,
+        kwargs or {},
+        training=driver.Training(backward, loss, optimizer),
+        plan=plan or Plan(),
+        fake=fake,
+        notes=counting._notes,
+    )
 
 
 def _check_call(model: object, args: object) -> None:

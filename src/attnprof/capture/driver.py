@@ -1,27 +1,45 @@
-"""One call of a model, with its backward, that leaves the model as it was."""
+"""One step of a model, forward to optimizer, that leaves model and optimizer as they were."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_leaves
+from torch.optim import Optimizer
 
-from attnprof.capture.fake import faked
-from attnprof.core.errors import AttnprofError
+from attnprof.capture import loss as losses
+from attnprof.capture import optimizers as optim
+from attnprof.capture.fake import faked, scalars_of_ones
+from attnprof.capture.optimizers import OptimizerLike
+from attnprof.capture.plans import Plan
+from attnprof.capture.unchanged import unchanged
 
 
 class Counting(Protocol):
-    """A profile: a context that counts, with a way to leave ops out."""
+    """A profile: a context that counts, with a way to leave ops out and to begin anew."""
 
     def __enter__(self) -> Any: ...
     def __exit__(self, *error: Any) -> None: ...
     def unseen(self) -> AbstractContextManager[None]: ...
+    def restart(self, model: nn.Module) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What follows the forward: a backward, from the output or a loss made of it, and a step of optimizers."""
+
+    backward: bool = False
+    loss: Callable[[Any], Tensor] | None = None
+    optimizer: OptimizerLike | None = None
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether there is a backward: a loss and an optimizer are nothing without."""
+        return self.backward or self.loss is not None or self.optimizer is not None
 
 
 def drive(
@@ -30,73 +48,77 @@ def drive(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     *,
-    backward: bool,
+    training: Training,
+    plan: Plan,
     fake: bool,
+    notes: list[str],
 ) -> None:
-    """``model(*args, **kwargs)``, and the backward of its loss, inside ``counting``."""
-    args = (args,) if isinstance(args, Tensor) else tuple(args)
+    """``model(*args, **kwargs)`` and what follows, inside ``counting``; what its reader must know goes to ``notes``.
+
+    An optimizer is counted in its steady state. The first step, which creates that state, runs before and is
+    forgotten, and all else that it changed is put back: the step that counts begins from the same values. If
+    the first fails, what it did until then is what was counted.
+    """
+    values: Any = ((args,) if isinstance(args, Tensor) else tuple(args), dict(kwargs))
+    if training.loss is not None:
+        losses.check(training.loss)
     with ExitStack() as stack:
+        own = list(model.parameters())
         if fake:
-            args, kwargs = stack.enter_context(faked(model, args, dict(kwargs)))
-        stack.enter_context(_unchanged(model, (args, kwargs)))
-        if backward:
+            values = stack.enter_context(faked(model, *values))
+        values, applied = stack.enter_context(plan.applied(model, *values))
+        notes += applied
+        stand_ins = {id(mine): p for mine, p in zip(own, model.parameters(), strict=True)}
+        if training.differentiates:
             stack.enter_context(torch.enable_grad())
-        with counting:
-            output = model(*args, **kwargs)
-            if backward:
-                with counting.unseen():
-                    roots, gradients = _roots(output)
+        optimizers: list[Optimizer] = []
+        if training.optimizer is not None:
+            optimizers, steady = optim.made(training.optimizer, model)
+            notes += steady
+            stack.enter_context(optim.borrowed(optimizers, model, stand_ins))
+        modules = [model, training.loss] if isinstance(training.loss, nn.Module) else [model]
+        stepped = optim.parameters_of(optimizers)
+        state = stack.enter_context(unchanged(modules, values, stepped, fake))
+        step = _Step(counting, model, values[0], values[1], training, plan, optimizers)
+        if optimizers:
+            with torch.random.fork_rng(devices=state.devices):
+                step.run(repeated=[optim.steps_to_steady(one) for one in optimizers])
+            counting.restart(model)
+            state.put_back(gradients=False)
+        step.run(repeated=[1 for _ in optimizers])
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    counting: Counting
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    training: Training
+    plan: Plan
+    optimizers: list[Optimizer]
+
+    def run(self, repeated: Sequence[int]) -> None:
+        """Forward, backward, and each optimizer as often as ``repeated`` says."""
+        with self.counting:
+            roots = self._forward()
+            if roots:
+                with self.counting.unseen():
+                    gradients = losses.started(roots)
                 torch.autograd.backward(roots, gradients)
+                del roots, gradients
+            with scalars_of_ones(self.model):
+                for optimizer, times in zip(self.optimizers, repeated, strict=True):
+                    for _ in range(times):
+                        optimizer.step()
 
-
-def _roots(output: Any) -> tuple[list[Tensor], list[Tensor]]:
-    """What to differentiate, and the gradient to start from: ones, that of a sum."""
-    loss = getattr(output, "loss", None)
-    if isinstance(loss, Tensor) and loss.requires_grad:
-        return [loss], [torch.ones_like(loss)]
-    values = tree_leaves(output if not hasattr(output, "to_tuple") else output.to_tuple())
-    roots = [v for v in values if isinstance(v, Tensor) and v.requires_grad]
-    if not roots:
-        raise AttnprofError(
-            f"backward was asked for, but nothing in the model's output ({type(output).__name__}) needs a gradient: "
-            "give it trainable parameters or an input with requires_grad."
-        )
-    return roots, [torch.ones_like(root) for root in roots]
-
-
-@contextmanager
-def _unchanged(model: nn.Module, inputs: Any) -> Iterator[None]:
-    """Put gradients, buffers and random states back."""
-    leaves = [t for t in (*model.parameters(), *tree_leaves(inputs)) if isinstance(t, Tensor) and t.is_leaf]
-    gradients = [(t, t.grad) for t in leaves if t.requires_grad]
-    buffers = [
-        (module._buffers, name, tensor, tensor.detach().clone(), _version(tensor))
-        for module in model.modules()
-        for name, tensor in module._buffers.items()
-        if tensor is not None and not isinstance(tensor, FakeTensor) and not is_lazy(tensor) and not tensor.is_meta
-    ]
-    devices = sorted({t.device.index or 0 for t in leaves if t.device.type == "cuda" and not isinstance(t, FakeTensor)})
-    with torch.random.fork_rng(devices=devices):
-        try:
-            for tensor, _ in gradients:
-                tensor.grad = None
-            yield
-        finally:
-            for tensor, gradient in gradients:
-                tensor.grad = gradient
-            with torch.no_grad():
-                for table, name, tensor, before, version in buffers:
-                    table[name] = tensor
-                    if _changed(tensor, before, version):
-                        tensor.copy_(before)
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
-
-
-def _changed(tensor: Tensor, before: Tensor, version: int) -> bool:
-    """By value where torch can compare (batch norm changes its buffers without saying so), else by version."""
-    if tensor.is_nested or tensor.layout is not torch.strided:
-        return _version(tensor) != version
-    return not torch.equal(tensor, before)
+    def _forward(self) -> list[Tensor]:
+        """What to differentiate, if anything; the rest of the output is let go, as in ``loss = loss_of(model(x))``."""
+        with self.plan.autocasting(self.model):
+            output = self.model(*self.args, **self.kwargs)
+            if self.training.loss is not None:
+                return [losses.of_callable(self.training.loss, output)]
+        if not self.training.differentiates:
+            return []
+        with self.counting.unseen():
+            return losses.roots(output)

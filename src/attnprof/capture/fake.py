@@ -12,16 +12,46 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map_only
 
+from attnprof.capture.stand_ins import replaced
 from attnprof.core.errors import AttnprofError
 
 
-def new_mode() -> FakeTensorMode:
-    """A fake mode that takes real tensors it meets for fake ones."""
-    return FakeTensorMode(allow_non_fake_inputs=True)
+class FakeMode(FakeTensorMode):
+    """A fake mode that takes real tensors it meets for fake ones.
+
+    Some optimizers read scalars of their state as Python numbers, to scale an update with. Inside
+    :func:`scalars_of_ones` such a number is 1 where its value is unknown; elsewhere torch raises.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self.unknown_is_one = False
+
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not (self.unknown_is_one and func is torch.ops.aten._local_scalar_dense.default):
+            return super().dispatch(func, types, args, kwargs)
+        try:
+            return super().dispatch(func, types, args, kwargs)
+        except DataDependentOutputException:
+            return torch.ones((), dtype=args[0].dtype, device="cpu").item()
+
+
+@contextmanager
+def scalars_of_ones(model: nn.Module) -> Iterator[None]:
+    """Inside, a scalar that a fake model's optimizer reads, and nobody knows, is 1. A real model is left alone."""
+    mode = mode_of(model)
+    if not isinstance(mode, FakeMode):
+        yield
+        return
+    mode.unknown_is_one = True
+    try:
+        yield
+    finally:
+        mode.unknown_is_one = False
 
 
 class _Forgetful(dict[Any, Any]):
@@ -38,7 +68,7 @@ def building() -> Iterator[FakeTensorMode]:
     torch swaps the fake parameters of a converted module and refuses while anything refers to them weakly;
     the fake mode's own memory of what it made does. During a conversion it remembers nothing.
     """
-    mode = new_mode()
+    mode = FakeMode()
     converter: Any = mode.fake_tensor_converter.meta_converter
     apply: Any = nn.Module._apply
 
@@ -76,7 +106,7 @@ def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
     lazy = next((name for name, p in (*model.named_parameters(), *model.named_buffers()) if is_lazy(p)), None)
     if lazy is not None:
         raise AttnprofError(f"{lazy} is lazy and has no shape yet: run the model once before counting it fake.")
-    mode = mode_of(model) or new_mode()
+    mode = mode_of(model) or FakeMode()
     stand_ins: dict[int, Tensor] = {}
 
     def fake(tensor: Tensor) -> Tensor:
@@ -87,21 +117,8 @@ def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
             found = stand_ins[id(tensor)] = _stand_in(mode, tensor)
         return found
 
-    saved: list[tuple[dict[str, Any], str, Tensor]] = []
-    tables: Any
-    try:
-        for module in model.modules():
-            tables = (module._parameters, module._buffers)
-            for table in tables:
-                for name, tensor in table.items():
-                    if tensor is not None and _needs_stand_in(tensor):
-                        saved.append((table, name, tensor))
-                        table[name] = fake(tensor)
-        with mode:
-            yield tree_map_only(Tensor, fake, values)
-    finally:
-        for home, name, tensor in saved:
-            home[name] = tensor
+    with replaced(model, fake), mode:
+        yield tree_map_only(Tensor, fake, values)
 
 
 def _needs_stand_in(tensor: Tensor) -> bool:
