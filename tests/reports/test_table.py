@@ -24,6 +24,7 @@ def test_the_whole_table() -> None:
     # FLOPs: up and down 2*4*8*16 = 1024 forward, twice that backward; head 2*4*8*100 = 6400 each way
     # bytes: mm(4, 8, 16) reads 4*(32 + 128), writes 4*64; mm(8, 4, 16) reads 4*(32 + 64), writes 4*128;
     # mm(4, 8, 100) reads 4*(32 + 800), writes 4*400; mm(4, 100, 8) reads 4*(400 + 800), writes 4*32
+    # head: its backward is 6400 short of twice its forward, and the whole forward is 3*2*1024 + 6400: 0.510
     assert render(hand.report(), width=100) == WHOLE.strip("\n")
 
 
@@ -36,6 +37,7 @@ phase      kFLOP     kB        B  FLOP/B
 forward     12.5   7.17     3136    1.22
 backward    18.7   9.41     6272    1.19
 total       31.2  16.6      9408    1.20
+backward = 1.49 × forward (matmul FLOPs), because the inputs of head need no gradient (-0.510).
 
                    calls  params     matmul     matmul   read  written           % of
 layer                             fwd kFLOP  bwd kFLOP     kB        B  FLOP/B  FLOPs

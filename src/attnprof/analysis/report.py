@@ -6,7 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from attnprof.analysis import tree
+from attnprof.analysis import steps, training, tree
+from attnprof.analysis.memory import MemorySummary
+from attnprof.analysis.steps import StepCost
+from attnprof.analysis.training import Training
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import ZERO, Cost
 from attnprof.core.errors import UnpricedError
@@ -121,6 +124,23 @@ class Report:
             if phase in (None, _shown(self.trace.scopes[scope].phase)):
                 found[self.trace.signatures[signature].op] += calls
         return dict(found)
+
+    # Steps, memory and training
+
+    @cached_property
+    def steps(self) -> list[StepCost]:
+        """What each step cost, up to each ``prof.step()``; they add up to :attr:`total`. Empty when none was marked."""
+        return steps.steps(self.trace, self.priced)
+
+    @cached_property
+    def memory(self) -> MemorySummary | None:
+        """What the run held in memory; None when memory was not tracked."""
+        return None if self.trace.memory is None else MemorySummary(self.trace, self.trace.memory)
+
+    @cached_property
+    def training(self) -> Training | None:
+        """How the backward compares with the forward, and why; None when no contraction ran in a backward."""
+        return training.explain(self.trace, self.priced, self.root)
 
     # Honesty
 

@@ -13,11 +13,12 @@ SHORT = {"forward": "fwd", "backward": "bwd", "recompute": "recomp", "optimizer"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The numbers of one row: its calls, parameters (None: not applicable) and costs by phase."""
+    """The numbers of one row: calls and parameters (None: not applicable), costs by phase, saved bytes."""
 
     calls: int | None
     params: int | None
     costs: Mapping[str, Cost]
+    saved: int = 0
 
     @property
     def total(self) -> Cost:
@@ -55,6 +56,14 @@ class Columns:
 
     def params(self) -> Column:
         return self._counts("params", [line.params for line in self.lines])
+
+    @property
+    def has_saved(self) -> bool:
+        return any(line.saved for line in self.lines)
+
+    def saved(self) -> Column:
+        """Bytes that autograd kept for the backward."""
+        return self._bytes("saved", [line.saved for line in self.lines])
 
     def matmul_by_phase(self) -> list[Column]:
         """Matmul FLOPs, one column per phase that has any."""
@@ -103,11 +112,13 @@ def layouts(columns: Columns, whole: int, *, params: bool) -> list[list[Column]]
     calls, share = [columns.calls()], [columns.share(whole)]
     vector = [columns.vector()] if columns.has_vector else []
     size = [columns.params()] if params else []
+    saved = [columns.saved()] if columns.has_saved else []
     matmul, one = columns.matmul_by_phase(), [columns.matmul()]
     both, traffic = [columns.read(), columns.written()], [columns.traffic()]
     rate = [columns.intensity()]
     return [
-        calls + size + matmul + vector + both + rate + share,
+        calls + size + saved + matmul + vector + both + rate + share,
+        calls + size + saved + matmul + vector + traffic + rate + share,
         calls + size + matmul + vector + traffic + rate + share,
         calls + matmul + vector + traffic + rate + share,
         matmul + vector + traffic + rate + share,

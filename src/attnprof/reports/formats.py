@@ -13,12 +13,14 @@ from typing import Any
 
 from tabulate import tabulate
 
+from attnprof.analysis.memory import MemorySummary
 from attnprof.analysis.report import PHASES, Report
+from attnprof.analysis.training import Training
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import Cost
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Column, Columns, Line, layouts
-from attnprof.reports.table import coverage, parameters, subject, unpriced
+from attnprof.reports.table import coverage, parameters, subject, summaries, unpriced
 from attnprof.reports.text import printable
 from attnprof.reports.view import View
 
@@ -41,6 +43,8 @@ def to_json(report: Report) -> str:
         "op_calls": report.counts,
         "unpriced": report.unpriced,
         "coverage": report.coverage,
+        "memory": None if report.memory is None else _memory(report.memory),
+        "training": None if report.training is None else _training(report.training),
     }
     return json.dumps(data, indent=1, allow_nan=False)
 
@@ -57,14 +61,22 @@ def to_csv(report: Report) -> str:
 
 
 def records(report: Report) -> list[dict[str, Any]]:
-    """Every module as a flat dict: name, class, calls, parameters and inclusive costs by phase."""
+    """Every module as a flat dict: name, class, calls, parameters, saved bytes and inclusive costs by phase.
+
+    The saved bytes are None where memory was not tracked.
+    """
     costs = {phase: report.by_module(phase) for phase in PHASES}
-    return [_record(node, {phase: costs[phase][node.fqn] for phase in PHASES}) for node in report.root.walk()]
+    saved = {} if report.memory is None else report.memory.saved_by_module()
+    return [
+        _record(node, {phase: costs[phase][node.fqn] for phase in PHASES}, saved.get(node.fqn))
+        for node in report.root.walk()
+    ]
 
 
 def to_markdown(report: Report, view: View | None = None) -> str:
     """The layer table as a Markdown table, with the title, the conventions and the coverage."""
-    labels, columns = _layers(report, view or View.of())
+    view = view or View.of()
+    labels, columns = _layers(report, view)
     headings = ["layer", *(" ".join(filter(None, c.heading)) for c in columns)]
     # Spaces at the start of a cell are dropped by Markdown: the level is drawn with characters instead.
     body = zip(map(_markdown, labels), *([cell.strip() for cell in c.cells] for c in columns), strict=True)
@@ -77,13 +89,15 @@ def to_markdown(report: Report, view: View | None = None) -> str:
         colalign=("left", *("right" for _ in columns)),
     )
     title = f"**{_markdown(subject(report)[0])}** {_markdown(' · '.join(['', *subject(report)[1:]]))}"
-    parts = [title, _CONVENTIONS, *map(_markdown, _warnings(report)), table, _markdown(coverage(report))]
+    below = [*summaries(report, view.units), coverage(report)]
+    parts = [title, _CONVENTIONS, *map(_markdown, _warnings(report)), table, *map(_markdown, below)]
     return "\n\n".join(parts) + "\n"
 
 
 def to_latex(report: Report, view: View | None = None) -> str:
     """The layer table as a LaTeX ``tabular``, what surrounds it as comments."""
-    labels, columns = _layers(report, view or View.of(), art=False)
+    view = view or View.of()
+    labels, columns = _layers(report, view, art=False)
     headings = ["layer", *(_latex(" ".join(filter(None, c.heading))) for c in columns)]
     body = zip(labels, *([_latex(cell.strip()) for cell in c.cells] for c in columns), strict=True)
     table = tabulate(
@@ -93,7 +107,8 @@ def to_latex(report: Report, view: View | None = None) -> str:
         disable_numparse=True,
         colalign=("left", *("right" for _ in columns)),
     )
-    comments = [" · ".join(subject(report)), _CONVENTIONS, *_warnings(report), coverage(report)]
+    below = [*summaries(report, view.units), coverage(report)]
+    comments = [" · ".join(subject(report)), _CONVENTIONS, *_warnings(report), *below]
     return "\n".join([*(f"% {printable(line)}" for line in comments), table]) + "\n"
 
 
@@ -101,7 +116,7 @@ def _layers(report: Report, view: View, art: bool = True) -> tuple[list[str], li
     phases = PHASES if view.phase is None else (view.phase,)
     root = tree_rows.branches(report, phases)
     shown, _ = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)
-    lines = [Line(row.branch.calls, parameters(row.branch), row.branch.costs) for row in shown]
+    lines = [Line(row.branch.calls, parameters(row.branch), row.branch.costs, row.branch.saved) for row in shown]
     columns = layouts(Columns(lines, phases, view.units), root.total.flops, params=bool(root.params))[0]
     labels = [row.label if art else r"\quad " * (len(row.art) // 3) + _latex(row.branch.label) for row in shown]
     return labels, columns
@@ -111,17 +126,60 @@ def _warnings(report: Report) -> list[str]:
     return [*unpriced(report), *report.notes]
 
 
-def _record(node: ModuleNode, costs: dict[str, Cost]) -> dict[str, Any]:
+def _record(node: ModuleNode, costs: dict[str, Cost], saved: int | None) -> dict[str, Any]:
     record: dict[str, Any] = {
         "module": node.fqn,
         "class": node.class_name,
         "aliases": " ".join(node.aliases),
         "calls": node.calls,
         "parameters": node.params,
+        "saved_bytes": saved,
     }
     for phase, cost in {"total": Cost.sum(costs.values()), **costs}.items():
         record |= {f"{phase}_{name}": value for name, value in _numbers(cost).items()}
     return record
+
+
+def _memory(memory: MemorySummary) -> dict[str, Any]:
+    peak, cache = memory.peak, memory.cache
+    return {
+        "parameter_bytes": memory.parameter_bytes,
+        "trainable_bytes": memory.trainable_bytes,
+        "buffer_bytes": memory.buffer_bytes,
+        "gradient_bytes": memory.gradient_bytes,
+        "optimizer_bytes": memory.optimizer_bytes,
+        "optimizer_states": memory.optimizer_states,
+        "saved_bytes": memory.saved_bytes,
+        "saved_input_bytes": memory.saved_input_bytes,
+        "saved_weight_copy_bytes": memory.saved_weight_copy_bytes,
+        "held_bytes": memory.held_bytes,
+        "peak": {
+            "bytes": peak.bytes,
+            "by_kind": peak.by_kind,
+            "event": peak.event,
+            "op": peak.op,
+            "module": peak.module,
+            "phase": peak.phase,
+        },
+        "cache": None
+        if cache is None
+        else {
+            "bytes": cache.bytes,
+            "layer_bytes": cache.layer_bytes,
+            "tokens": cache.tokens,
+            "bytes_per_token": cache.bytes_per_token,
+        },
+    }
+
+
+def _training(training: Training) -> dict[str, Any]:
+    """Matmul FLOPs: the reasons add up to the backward less twice the forward."""
+    return {
+        "forward": training.forward,
+        "backward": training.backward,
+        "recompute": training.recompute,
+        "reasons": [{"cause": reason.cause, "modules": reason.modules} for reason in training.reasons],
+    }
 
 
 def _numbers(cost: Cost) -> dict[str, int]:

@@ -34,9 +34,9 @@ _BY: Mapping[str, Callable[[Cost], int]] = {
 class Branch:
     """One row to be: a module, or several folded, or the ops a module ran itself.
 
-    ``costs`` are inclusive, by phase. ``params`` maps each parameter to its elements, so that a shared one
-    counts once. ``note`` says what else the module is (an alias, tied weights). ``calls`` is None where
-    there is no forward to call.
+    ``costs`` are inclusive, by phase, and so are the bytes ``saved`` for the backward. ``params`` maps each
+    parameter to its elements, so that a shared one counts once. ``note`` says what else the module is (an
+    alias, tied weights). ``calls`` is None where there is no forward to call.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Branch:
     children: list[Branch] = field(default_factory=list)
     key: int = -1
     own: bool = False  # the ops of its parent, not a module
+    saved: int = 0
 
     @property
     def total(self) -> Cost:
@@ -64,6 +65,8 @@ class Branch:
             return self.calls or 0
         if sort == "params":
             return sum(self.params.values())
+        if sort == "saved":
+            return self.saved
         return _BY[sort](self.total)
 
 
@@ -100,6 +103,7 @@ class _Builder:
     def __init__(self, report: Report, phases: tuple[str, ...]) -> None:
         self.phases = phases
         self.root = report.root
+        self.saved = {} if report.memory is None else report.memory.saved_by_module(inclusive=False)
         self.special = {
             id(report.trace.modules[OUTSIDE]): "outside any module",
             id(report.trace.modules[OPTIMIZER]): "optimizer",
@@ -116,10 +120,10 @@ class _Builder:
         return root
 
     def _branch(self, node: ModuleNode) -> Branch:
-        own = self._own(node)
+        own, saved = self._own(node), self.saved.get(node.fqn, 0)
         usual = [self._branch(child) for child in node.children if id(child.record) not in self.special]
         last = [self._branch(child) for child in node.children if id(child.record) in self.special]
-        children = [_hoisted(child) for child in self._folded(usual)] + [b for b in last if b.total]
+        children = [_hoisted(child) for child in self._folded(usual)] + [b for b in last if b.total or b.saved]
         params = {p.ident: prod(p.shape) for p in node.record.parameters}
         note, tied = self._note(node)
         calls: int | None = node.calls
@@ -128,11 +132,11 @@ class _Builder:
         branch = Branch(
             self.special.get(id(node.record), node.name), calls, dict(own), dict(params), note, tied, (node.fqn,)
         )
-        if children and own:
-            children.insert(
-                0, Branch("(own ops)", None, own, params, fqns=(node.fqn,), key=self._key("own", own), own=True)
-            )
+        if children and (own or saved):
+            key = self._key("own", own)
+            children.insert(0, Branch("(own ops)", None, own, params, fqns=(node.fqn,), key=key, own=True, saved=saved))
         branch.children = children
+        branch.saved = sum(child.saved for child in children) if children else saved
         for child in children:
             branch.params |= child.params
             if not child.own:
@@ -197,6 +201,7 @@ def _merged(run: list[Branch], name: str) -> Branch:
         first.tied,
         tuple(fqn for b in run for fqn in b.fqns),
         key=first.key,
+        saved=sum(b.saved for b in run),
     )
     columns = zip(*(b.children for b in run), strict=True)
     merged.children = [_merged(list(column), column[0].name) for column in columns]
@@ -226,6 +231,7 @@ def _ordered(children: list[Branch], sort: str | None, top: int | None) -> list[
     more = Branch(f"… {len(rest)} more", None, {})
     for branch in rest:
         more.params |= branch.params
+        more.saved += branch.saved
         for phase, cost in branch.costs.items():
             more.costs[phase] = more.costs.get(phase, ZERO) + cost
     return [*children[:top], more]

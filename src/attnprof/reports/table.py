@@ -9,9 +9,12 @@ from typing import Any
 from attnprof.analysis.report import PHASES, Report
 from attnprof.core.cost import Cost
 from attnprof.core.units import Units, share
+from attnprof.reports import memory_view, training
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Columns, Line, layouts
 from attnprof.reports.fitted import fitted
+from attnprof.reports.memory import NOT_TRACKED
+from attnprof.reports.memory import line as memory_line
 from attnprof.reports.operators import Operator, operators
 from attnprof.reports.text import printable, wrapped
 from attnprof.reports.view import View
@@ -32,6 +35,8 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
     view = view if view is not None else View.of(**options)
     width = max(_NARROWEST, width or shutil.get_terminal_size((_WIDTH, 24)).columns)
     phases = PHASES if view.phase is None else (view.phase,)
+    if view.by == "memory":
+        return _memory(report, view, width)
     blocks = [
         _header(report, width),
         _warnings(report, width),
@@ -40,6 +45,13 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
         wrapped(coverage(report), width),
     ]
     return "\n".join("\n".join(block) for block in blocks if block)
+
+
+def _memory(report: Report, view: View, width: int) -> str:
+    """What the run held in memory, in place of what it cost."""
+    memory = report.memory
+    parts = [[NOT_TRACKED]] if memory is None else memory_view.blocks(report, memory, view, width)
+    return "\n".join("\n".join(block) for block in (_header(report, width), _warnings(report, width), *parts) if block)
 
 
 def _header(report: Report, width: int) -> list[str]:
@@ -108,7 +120,7 @@ def _totals(report: Report, phases: Sequence[str], units: Units, width: int) -> 
     """One row per phase, and their sum when there are several."""
     costs = {p: report.phases[p] for p in phases if report.phases[p]}
     if not costs:
-        return ["No op with a cost ran.", ""]
+        return ["No op with a cost ran.", *_summaries(report, units, width), ""]
     lines = [Line(None, None, {p: cost}) for p, cost in costs.items()]
     labels = list(costs)
     if len(costs) > 1:
@@ -125,18 +137,32 @@ def _totals(report: Report, phases: Sequence[str], units: Units, width: int) -> 
         useful = units.named(total.useful_matmul_flops, "matmul")
         part = share(total.useful_matmul_flops, total.matmul_flops)
         text += wrapped(f"Without masked pairs: {useful} of matmul ({part}%).", width)
-    return [*text, ""]
+    return [*text, *_summaries(report, units, width), ""]
+
+
+def _summaries(report: Report, units: Units, width: int) -> list[str]:
+    """How the backward compares with the forward, and what the run held in memory."""
+    return [text for sentence in summaries(report, units) for text in wrapped(printable(sentence), width)]
+
+
+def summaries(report: Report, units: Units) -> list[str]:
+    """The sentences that sum up a training run and the memory, where there is any to speak of."""
+    model = report.root.class_name
+    found = [] if report.training is None else [training.sentence(report.training, model, units)]
+    return found if report.memory is None else [*found, memory_line(report.memory, model, units)]
 
 
 def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
     root = tree_rows.branches(report, tuple(phases))
     shown, hidden = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)
-    lines = [Line(r.branch.calls, parameters(r.branch), r.branch.costs) for r in shown]
+    lines = [Line(r.branch.calls, parameters(r.branch), r.branch.costs, r.branch.saved) for r in shown]
     columns = Columns(lines, phases, view.units)
     labels = [row.label for row in shown]
     text = fitted("layer", labels, layouts(columns, root.total.flops, params=bool(root.params)), width)
     if hidden:
         text.append(f"{hidden} deeper {'level' if hidden == 1 else 'levels'} not shown: use --depth.")
+    if view.sort == "saved" and report.memory is None:
+        text += wrapped(f"Not sorted: {NOT_TRACKED}, so nothing is known to be saved.", width)
     return [*text, ""]
 
 

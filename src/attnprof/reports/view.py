@@ -8,17 +8,18 @@ from attnprof.analysis.report import PHASES
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.units import Units
 
-ROWS = ("module", "op")
-SORTS = ("flops", "matmul", "vector", "bytes", "read", "written", "params", "calls")
+ROWS = ("module", "op", "memory")
+SORTS = ("flops", "matmul", "vector", "bytes", "read", "written", "params", "saved", "calls")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """How to show a report.
 
-    ``by``: rows are modules or ops. ``depth``: levels of modules below the root (None: about a screenful).
-    ``sort``: largest first by this number (None: the model's order; ops by FLOPs). ``top``: only the largest
-    so many of each level, by FLOPs unless ``sort`` says otherwise, the rest as one line. ``phase``: only this one.
+    ``by``: rows are modules or ops, or the memory is shown. ``depth``: levels of modules below the root (None:
+    about a screenful). ``sort``: largest first by this number (None: the model's order; ops by FLOPs). ``top``:
+    only the largest so many of each level, by FLOPs (by what they saved, for memory) unless ``sort`` says
+    otherwise, the rest as one line. ``phase``: only this one.
     """
 
     by: str = "module"
@@ -43,14 +44,15 @@ class View:
         _known("by", by, ROWS)
         _known("sort", sort, SORTS)
         _known("phase", phase, PHASES)
-        if by == "op" and sort == "params":
-            raise AttnprofError("ops have no parameters: sort by op with another key, such as flops.")
+        if by == "op" and sort in ("params", "saved"):
+            what = "parameters" if sort == "params" else "saved bytes of their own"
+            raise AttnprofError(f"ops have no {what}: sort by op with another key, such as flops.")
         if depth is not None and depth < 0:
             raise AttnprofError(f"depth {depth} is below 0, the model itself.")
         if top is not None and top < 1:
             raise AttnprofError(f"top {top} would show nothing: give 1 or more.")
         if sort is None and (top is not None or by == "op"):
-            sort = "flops"
+            sort = "saved" if by == "memory" else "flops"
         return cls(by, depth, sort, top, phase, Units.parse(units) if isinstance(units, str) else units)
 
 

@@ -1,0 +1,192 @@
+"""Why a backward is not twice its forward: frozen weights, plain inputs, calls without a backward, and the rest.
+
+A contraction ``A @ B`` has two gradients, each a contraction of the same size: that is the factor 2. Each module's
+own forward and backward are held against it, and what is missing or more is put down to a reason. The reasons
+add up to the difference exactly.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from attnprof.analysis.tree import ModuleNode
+from attnprof.analysis.weights import Weights
+from attnprof.core.errors import ConservationError
+from attnprof.core.trace import OUTSIDE, Trace
+from attnprof.core.work import PricedOp
+
+#: ``call``: forward calls without a backward. ``frozen``: weights that need no gradient. ``input``: inputs that
+#: need none. ``either``: one of ``input`` and ``call``, where the trace cannot tell. ``unreached``: modules with
+#: something to train that no backward ran through. ``more``: a backward of more than twice the forward.
+Cause = Literal["call", "frozen", "input", "either", "unreached", "more"]
+_CAUSES: tuple[Cause, ...] = ("call", "frozen", "input", "either", "unreached", "more")
+
+#: Calls of one signature in one module.
+Calls = Counter[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One cause and its modules, each with the matmul FLOPs by which its backward is off twice its forward."""
+
+    cause: Cause
+    modules: Mapping[str, int]
+
+    @property
+    def flops(self) -> int:
+        return sum(self.modules.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Matmul FLOPs of a training run: ``backward`` is twice ``forward`` and the sum of the ``reasons``.
+
+    ``rerun`` are forward FLOPs done again under activation checkpointing, by module; ``rebuilt`` those that
+    fused attention backwards do to rebuild the scores. Together they are ``recompute``.
+    """
+
+    forward: int
+    backward: int
+    reasons: tuple[Reason, ...]
+    rerun: Mapping[str, int]
+    rebuilt: Mapping[str, int]
+
+    @property
+    def recompute(self) -> int:
+        return sum(self.rerun.values()) + sum(self.rebuilt.values())
+
+    @property
+    def ratio(self) -> Fraction | None:
+        """Backward over forward; None when no contraction of the forward was seen."""
+        return Fraction(self.backward, self.forward) if self.forward else None
+
+    def check(self) -> None:
+        """Raise unless the reasons add up to the difference."""
+        difference = self.backward - 2 * self.forward
+        explained = sum(reason.flops for reason in self.reasons)
+        if explained != difference:
+            raise ConservationError(
+                f"the backward is {difference} FLOPs off twice the forward, of which {explained} have a reason: "
+                "a defect in attnprof, please report it."
+            )
+
+
+def explain(trace: Trace, priced: Sequence[PricedOp], root: ModuleNode) -> Training | None:
+    """The training of a run; None when no contraction ran in a backward."""
+    nodes = [node for node in root.walk() if node.own("forward").matmul_flops or node.own("backward").matmul_flops]
+    backward = sum(node.own("backward").matmul_flops for node in nodes)
+    if not backward:
+        return None
+    idle: dict[int, dict[int, int]] = defaultdict(dict)
+    for (module, signature), calls in _without_backward(trace, priced).items():
+        idle[id(trace.modules[module])][signature] = calls
+    sure = _all_calls_known(trace, root)
+    found: dict[Cause, dict[str, int]] = {cause: {} for cause in _CAUSES}
+    for node in nodes:
+        for cause, flops in _causes(node, priced, idle[id(node.record)]):
+            if flops:
+                found["either" if cause == "input" and not sure else cause][node.fqn] = flops
+    training = Training(
+        forward=sum(node.own("forward").matmul_flops for node in nodes),
+        backward=backward,
+        reasons=tuple(Reason(cause, modules) for cause, modules in found.items() if modules),
+        rerun=_recomputed(root, priced, "recompute"),
+        rebuilt=_recomputed(root, priced, "backward"),
+    )
+    training.check()
+    return training
+
+
+def _causes(node: ModuleNode, priced: Sequence[PricedOp], idle: Mapping[int, int]) -> Iterator[tuple[Cause, int]]:
+    """By how much a module's own backward is off twice its own forward, and why; ``idle`` calls had no backward."""
+    calls = {s: n - idle.get(s, 0) for (phase, s), n in node.self_ops.items() if phase == "forward"}
+    flops = {s: _flops(priced[s]) * n for s, n in calls.items() if _flops(priced[s]) * n}
+    backward = node.own("backward").matmul_flops
+    missing = 2 * sum(flops.values()) - backward
+    yield "call", -2 * sum(_flops(priced[s]) * n for s, n in idle.items())
+    if missing <= 0:
+        yield "more", -missing
+        return
+    weights = Weights(node, [priced[s].signature for s in flops])
+    frozen_part = {s: weights.frozen_part(priced[s].signature) for s in flops}
+    if not backward and any(part is not None and part < 1 for part in frozen_part.values()):
+        yield "unreached", -missing
+        return
+    frozen = min(missing, int(sum(flops[s] * (part or 0) for s, part in frozen_part.items())))
+    # An op with a weight has one other operand; one without can miss the gradients of both.
+    inputs = min(missing - frozen, sum(flops[s] * (2 if part is None else 1) for s, part in frozen_part.items()))
+    yield "frozen", -frozen
+    yield "input", -inputs
+    yield "unreached", -(missing - frozen - inputs)
+
+
+def _flops(op: PricedOp) -> int:
+    """What a forward call of an op adds to the matmul FLOPs of the forward."""
+    return op.cost.matmul_flops + op.recompute.matmul_flops
+
+
+def _recomputed(root: ModuleNode, priced: Sequence[PricedOp], phase: str) -> dict[str, int]:
+    """Matmul FLOPs of the recompute that ops of one phase did, by module."""
+    found: Counter[str] = Counter()
+    for node in root.walk():
+        for (where, s), calls in node.self_ops.items():
+            if where == phase:
+                op = priced[s]
+                found[node.fqn] += (op.recompute.matmul_flops if phase == "backward" else _flops(op)) * calls
+    return {fqn: flops for fqn, flops in found.items() if flops}
+
+
+def _all_calls_known(trace: Trace, root: ModuleNode) -> bool:
+    """Whether it is known of every call of the model if autograd kept something for a backward."""
+    calls = root.calls or max((child.calls for child in root.children), default=0)
+    return calls <= 1 or (trace.memory is not None and len(trace.memory.saved) >= calls)
+
+
+def _without_backward(trace: Trace, priced: Sequence[PricedOp]) -> Calls:
+    """Forward op calls that no backward can have followed.
+
+    Those after the last backward, and those of model calls for which autograd kept nothing, unless without
+    them some module's backward would be more than twice its forward: a frozen layer may keep nothing and
+    pass a gradient on all the same.
+    """
+    phases = [scope.phase for scope in trace.scopes]
+    end = next(i for i in range(len(trace) - 1, -1, -1) if phases[trace.event_scopes[i]] == "backward") + 1
+    idle = _forward_calls(trace, end, len(trace))
+    if trace.memory is None:
+        return idle
+    left: Counter[int] = Counter()  # by module: twice its forward, less its backward
+    for (signature, scope), calls in trace.counts().items():
+        where = trace.scopes[scope]
+        if where.phase == "forward":
+            left[where.module] += 2 * _flops(priced[signature]) * calls
+        elif where.phase == "backward":
+            left[where.module] -= priced[signature].cost.matmul_flops * calls
+    ends = sorted((saved.at, bool(saved.by_module)) for saved in trace.memory.saved)
+    before = 0
+    for at, kept in ends[: bisect_left(ends, (end, False))]:
+        if not kept:
+            found = _forward_calls(trace, before, at)
+            off: Counter[int] = Counter()
+            for (module, signature), calls in found.items():
+                off[module] += 2 * _flops(priced[signature]) * calls
+            if all(flops <= max(left[module], 0) for module, flops in off.items()):
+                idle += found
+                left -= off
+        before = at
+    return idle
+
+
+def _forward_calls(trace: Trace, start: int, end: int) -> Calls:
+    """Forward op calls in modules among the events from ``start`` to ``end``."""
+    found: Calls = Counter()
+    pairs = zip(trace.event_signatures[start:end], trace.event_scopes[start:end], strict=True)
+    for (signature, scope), calls in Counter(pairs).items():
+        where = trace.scopes[scope]
+        if where.phase == "forward" and where.module != OUTSIDE:
+            found[where.module, signature] += calls
+    return found
