@@ -69,8 +69,8 @@ def generate(
     and the caller did not; labels are left out. Masks [batch, tokens] grow by what marks a token as present,
     positions go on. A cache given by the caller is copied first.
 
-    Steps are named ``prefill``, ``decode 1``, ``decode 2``, ... Choosing the token (argmax) and appending it
-    belong to the step but to no module.
+    Steps are named ``prefill``, ``decode 1``, ``decode 2``, ... Choosing the token (argmax), appending it where
+    the next call needs the whole sequence, and growing masks belong to the step but to no module.
 
     Raises :class:`AttnprofError` for a model that cannot generate.
     """
@@ -81,7 +81,7 @@ def generate(
             for step in range(tokens):
                 sequence.advance()
                 counting.step(f"decode {step}" if step else "prefill")
-    return Generation(sequence.ids, sequence.cached)
+        return Generation(torch.cat([sequence.prompt, *sequence.made], 1), sequence.cached)
 
 
 def check_tokens(tokens: Any) -> None:
@@ -93,7 +93,7 @@ def check_tokens(tokens: Any) -> None:
 
 
 class _Sequence:
-    """A sequence being generated: the ids so far, and the arguments of the next call."""
+    """A sequence being generated: its prompt, the tokens made, and the arguments of the next call."""
 
     def __init__(self, model: nn.Module, arguments: Arguments) -> None:
         self.model = model
@@ -105,7 +105,8 @@ class _Sequence:
         self.input = "decoder_input_ids" if self.is_decoder_of_encoder else self._prompt()
         if arguments.get(self.input) is None:
             arguments.set(self.input, self._start())
-        self.ids: Tensor = arguments.get(self.input)
+        self.prompt: Tensor = arguments.get(self.input)
+        self.made: list[Tensor] = []
         self.cached = any(arguments.get(name) is not None for name in _KEEPS_OWN_CACHE)
         if self.slot is not None and (cache := arguments.get(self.slot.name)) is not None:
             arguments.set(self.slot.name, _copied(cache, self.slot.name))
@@ -161,7 +162,7 @@ class _Sequence:
         """Whether a mask has a column for every token: a new token needs one more."""
         if "mask" not in name or "head" in name or not self._belongs_to_ids(name) or not isinstance(value, Tensor):
             return False
-        batch, length = self.ids.shape
+        batch, length = self.prompt.shape
         return value.dim() == 2 and value.shape[0] == batch and value.shape[1] >= length
 
     # One step
@@ -171,16 +172,16 @@ class _Sequence:
         arguments = self.arguments
         output = self.model(*arguments.positional, **arguments.keywords)
         logits = self._logits(output)
-        new = logits[:, -1].argmax(-1, keepdim=True).to(self.ids.dtype)
-        length = arguments.get(self.input).shape[1]
+        ids = arguments.get(self.input)
+        new = logits[:, -1].argmax(-1, keepdim=True).to(ids.dtype)
+        self.made.append(new)
         self._keep_past(output)
         for name, value in arguments.items():
             if name in _OFFSETS and isinstance(value, int):
-                arguments.set(name, value + length)
+                arguments.set(name, value + ids.shape[1])
             elif isinstance(value, Tensor):
                 self._continue(name, value)
-        self.ids = torch.cat([self.ids, new], 1)
-        arguments.set(self.input, new if self.cached else self.ids)
+        arguments.set(self.input, new if self.cached else torch.cat([ids, new], 1))
 
     def _keep_past(self, output: Any) -> None:
         """Hand the cache, and what the encoder made, to the next call."""
@@ -216,7 +217,7 @@ class _Sequence:
         else:
             found = output if isinstance(output, Tensor) else kv_cache.members(output).get("logits")
         length = self.arguments.get(self.input).shape[1]
-        if not _is_logits(found) or found.shape[0] != self.ids.shape[0] or 1 < found.shape[1] < length:
+        if not _is_logits(found) or found.shape[0] != self.prompt.shape[0] or 1 < found.shape[1] < length:
             raise AttnprofError(f"{self.name} returned {_described(output)}: {_NEEDED}.")
         return found  # type: ignore[no-any-return]
 

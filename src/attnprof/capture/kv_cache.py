@@ -64,18 +64,17 @@ def cache_of(module: nn.Module, args: Any, kwargs: Mapping[str, Any], output: An
     [batch, heads, tokens, width] has room for in a cache object; in plain tensors, the length of the dimension
     that grew, or in a first call that of the input. Reads shapes, runs no op and keeps nothing.
     """
-    cache, given = _find(module, args, kwargs, output)
-    if cache is None:
-        return None
     with torch._C.DisableTorchFunction():  # a user's subclass or mode need not see us asking
-        sizes = _bytes(_layers(cache))
+        cache, given = _find(module, args, kwargs, output)
+        sizes = () if cache is None else _bytes(layers(cache))
         return CacheSize(sizes, _tokens(cache, given, args, kwargs)) if sizes else None
 
 
 def find(module: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
     """The cache itself after one call of ``module``: the one returned, or else the one given and updated."""
-    cache, _ = _find(module, args, kwargs, output)
-    return cache if cache is not None and _layers(cache) else None
+    with torch._C.DisableTorchFunction():
+        cache, _ = _find(module, args, kwargs, output)
+        return cache if cache is not None and layers(cache) else None
 
 
 def slot_of(module: nn.Module) -> Slot | None:
@@ -128,27 +127,27 @@ def _given(slot: Slot, args: Any, kwargs: Mapping[str, Any]) -> Any:
 def _in_tuple(output: Any, given: Any) -> Any:
     """The cache in ``(output, cache)`` or a longer tuple, by its form: that of the cache given, if one was."""
     rest = output[1:]
-    if given is not None and (any(value is given for value in rest) or _layers(given)):
+    if given is not None and (any(value is given for value in rest) or layers(given)):
         same = (value for value in rest if value is given)
         return next(same, next((value for value in rest if _same_form(value, given)), None))
     if len(rest) == 1:
         value = rest[0]
         return value if not isinstance(value, Tensor) or value.dim() >= 2 else None  # a loss has no dimensions
-    return next((v for v in rest if not isinstance(v, Tensor) and any(len(layer) > 1 for layer in _layers(v))), None)
+    return next((v for v in rest if not isinstance(v, Tensor) and any(len(layer) > 1 for layer in layers(v))), None)
 
 
 def _same_form(value: Any, given: Any) -> bool:
     if isinstance(given, Tensor):
         return isinstance(value, Tensor) and (value.dim(), value.dtype) == (given.dim(), given.dtype)
     if isinstance(given, list | tuple):
-        return isinstance(value, list | tuple) and len(value) == len(given) and bool(_layers(value))
+        return isinstance(value, list | tuple) and len(value) == len(given) and bool(layers(value))
     return type(value) is type(given)
 
 
 # What it holds
 
 
-def _layers(value: Any, depth: int = 0) -> list[list[Tensor]]:
+def layers(value: Any, depth: int = 0) -> list[list[Tensor]]:
     """The tensors of a cache by layer.
 
     A record (a dict by words, a pair, an object) of tensors or of lists by layer is taken apart by layer;
@@ -163,10 +162,10 @@ def _layers(value: Any, depth: int = 0) -> list[list[Tensor]]:
         parts = list(value.values()) if isinstance(value, Mapping) else list(value)
     else:
         record, parts = True, [part for name, part in members(value).items() if name != "config"]
-    found = [layers for part in parts if (layers := _layers(part, depth + 1))]
+    found = [by_layer for part in parts if (by_layer := layers(part, depth + 1))]
     if record:
-        return [[t for layer in layers for t in layer] for layers in zip_longest(*found, fillvalue=[])]
-    return [[t for layer in layers for t in layer] for layers in found]
+        return [[t for part in same_layer for t in part] for same_layer in zip_longest(*found, fillvalue=[])]
+    return [[t for part in by_layer for t in part] for by_layer in found]
 
 
 def _is_record(value: Any) -> bool:
@@ -192,10 +191,10 @@ def members(value: Any) -> dict[str, Any]:
     return found
 
 
-def _bytes(layers: list[list[Tensor]]) -> tuple[int, ...]:
+def _bytes(by_layer: list[list[Tensor]]) -> tuple[int, ...]:
     seen: dict[Any, Any] = {}  # what was counted; the values keep ids from being used again
     left: dict[int, int] = {}  # bytes of each storage that no tensor has been counted for
-    return tuple(sum(_distinct(part, seen, left) for t in layer for part in _plain(t)) for layer in layers)
+    return tuple(sum(_distinct(part, seen, left) for t in layer for part in _plain(t)) for layer in by_layer)
 
 
 def _distinct(tensor: Tensor, seen: dict[Any, Any], left: dict[int, int]) -> int:
@@ -236,12 +235,12 @@ def _plain(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def _tokens(cache: Any, given: Any, args: Any, kwargs: Mapping[str, Any]) -> int | None:
-    layers = getattr(getattr(cache, "self_attention_cache", cache), "layers", None)
-    if isinstance(layers, list):
-        keys = [getattr(layer, "keys", None) for layer in layers]
+    of_object = getattr(getattr(cache, "self_attention_cache", cache), "layers", None)
+    if isinstance(of_object, list):
+        keys = [getattr(layer, "keys", None) for layer in of_object]
         return max((int(k.shape[-2]) for k in keys if isinstance(k, Tensor) and k.dim() >= 3), default=None)
-    after = next((t for layer in _layers(cache) for t in layer), None)
-    before = None if given is None or given is cache else next((t for layer in _layers(given) for t in layer), None)
+    after = next((t for layer in layers(cache) for t in layer), None)
+    before = None if given is None or given is cache else next((t for layer in layers(given) for t in layer), None)
     if after is None:
         return None
     if before is not None:

@@ -1,0 +1,87 @@
+"""What each step of a run costs: a prefill, a decode step, a training step."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from attnprof.analysis import tree
+from attnprof.core.cost import ZERO, Cost
+from attnprof.core.memory import KVCache
+from attnprof.core.trace import Trace
+from attnprof.core.work import PricedOp
+
+#: The name of what ran after the last step had ended.
+REST = "(after the last step)"
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """One step: its cost, the same by phase, and the key-value cache it left.
+
+    ``label`` is the name the step was given, or its number. ``cache`` is None when no module returned one in
+    this step; ``cache_growth`` are the bytes it has more than after the step before.
+    """
+
+    label: str
+    cost: Cost
+    phases: dict[str, Cost] = field(default_factory=dict)
+    cache: KVCache | None = None
+    cache_growth: int | None = None
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Bytes of the cache after this step."""
+        return None if self.cache is None else self.cache.bytes
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens in the cache after this step; None where there is none, or its shapes do not say."""
+        return None if self.cache is None else self.cache.tokens
+
+
+def steps(trace: Trace, priced: Sequence[PricedOp]) -> list[StepCost]:
+    """The steps of a trace whose signature ``i`` has the price ``priced[i]``; they add up to its total.
+
+    Nothing for a run that marked no step. Ops after the last step are a step of their own.
+    """
+    if not trace.steps:
+        return []
+    ends = list(trace.steps)
+    if len(trace) > ends[-1]:
+        ends.append(len(trace))
+    caches: dict[int, KVCache] = {}
+    for cache in trace.memory.caches if trace.memory is not None else ():
+        caches[min(bisect_left(ends, cache.at), len(ends) - 1)] = cache  # the last of a step is what it leaves
+    found: list[StepCost] = []
+    start, before = 0, 0
+    for position, end in enumerate(ends):
+        phases = _phases(trace, priced, start, end)
+        after = caches.get(position)
+        growth = None if after is None else after.bytes - before
+        found.append(StepCost(_label(trace, position), Cost.sum(phases.values()), phases, after, growth))
+        start, before = end, before if after is None else after.bytes
+    return found
+
+
+def _label(trace: Trace, position: int) -> str:
+    if position == len(trace.steps):
+        return REST
+    return trace.step_labels.get(position, f"step {position + 1}")
+
+
+def _phases(trace: Trace, priced: Sequence[PricedOp], start: int, end: int) -> dict[str, Cost]:
+    pairs = zip(trace.event_signatures[start:end], trace.event_scopes[start:end], strict=True)
+    calls: Counter[tuple[str, int]] = Counter()
+    for (signature, scope), count in Counter(pairs).items():
+        phase = trace.scopes[scope].phase
+        calls["optimizer" if phase == "optimizer_init" else phase, signature] += count
+    found: dict[str, Cost] = {}
+    for (phase, signature), count in calls.items():
+        op = priced[signature]
+        for where, cost in ((phase, op.cost), (tree.again(phase), op.recompute)):
+            if cost:
+                found[where] = found.get(where, ZERO) + cost * count
+    return found
