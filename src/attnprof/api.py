@@ -118,9 +118,9 @@ class Profile:
         if not recorder.is_open:
             self._model = None  # nothing of the model is kept alive
 
-    def step(self) -> None:
-        """Mark the end of one training step. Optional."""
-        self._running("step").step()
+    def step(self, label: str | None = None) -> None:
+        """Mark the end of one step, of training or of generation, and name it if you like. Optional."""
+        self._running("step").step(label)
 
     def restart(self, model: nn.Module | None = None) -> None:
         """Forget what was counted so far: the next time the context is entered, counting begins anew."""
@@ -136,6 +136,11 @@ class Profile:
         if self._recorder is None:
             raise AttnprofError(f"{method}() belongs inside the context: `with attnprof.profile(model) as prof: ...`.")
         return self._recorder
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the context was entered, and so whether there is a :attr:`trace`."""
+        return self._recorder is not None
 
     @property
     def trace(self) -> Trace:

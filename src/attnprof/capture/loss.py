@@ -39,15 +39,15 @@ def of_callable(loss: Loss, output: Any) -> Tensor:
     """``loss(output)``, a scalar that needs a gradient; :class:`AttnprofError` when it is something else."""
     found = loss(output)
     if not isinstance(found, Tensor):
-        problem = "a loss is a scalar tensor"
+        problem = "and a loss is a scalar tensor"
     elif found.numel() != 1:
-        problem = "a loss is a scalar tensor: reduce it with .mean() or .sum()"
+        problem = "and a loss is a scalar tensor: reduce it with .mean() or .sum()"
     elif not found.requires_grad:
-        problem = "nothing that it depends on needs a gradient"
+        problem = "which cannot be differentiated: nothing that it was made of needs a gradient"
     else:
         return found
     name = getattr(loss, "__name__", type(loss).__name__)
-    raise AttnprofError(f"the loss {name} returned {described(found)}, which cannot be differentiated: {problem}.")
+    raise AttnprofError(f"{name}, given as the loss (--loss), returned {described(found)}, {problem}.")
 
 
 def roots(output: Any) -> list[Tensor]:

@@ -187,7 +187,7 @@ def _checkpointed(model: nn.Module) -> Iterator[str]:
         for layer in layers:
             vars(layer)["forward"] = partial(checkpoint, layer.forward, use_reentrant=False)
         kinds = Counter(type(layer).__name__ for layer in layers)
-        what = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()) or "the model's own layers"
+        what = ", ".join(f"{count:,} {kind} layers" for kind, count in kinds.items()) or "the model's own layers"
         yield f"Activation checkpointing of {what}: only their inputs are kept, and each runs again in the backward."
 
 

@@ -1,4 +1,4 @@
-"""The options that every command with a table shares."""
+"""Options of the command line: those every command with a table shares, and those of how a run trains."""
 
 from __future__ import annotations
 
@@ -27,5 +27,57 @@ UnitsText = Annotated[
         "--units",
         metavar="WORDS",
         help="decimal (kB, MB), binary (KiB, MiB), exact (every digit), macs (multiply-adds); commas between.",
+    ),
+]
+
+# How a run trains
+
+Optimizer = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer",
+        metavar="NAME",
+        help="Step an optimizer of torch.optim too (implies --backward): 'adamw', 'adamw:fused', 'adamw:foreach', "
+        "'adamw:loop', 'sgd,momentum=0.9'. A steady step is counted: a whole step, which creates the optimizer's "
+        "state, runs before it and is left out.",
+        show_default=False,
+    ),
+]
+LossText = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        metavar="SPEC",
+        help="file.py:callable or package.module:callable. Called with the model's output, it returns the scalar "
+        "tensor that the backward starts from (implies --backward). Default: the output's .loss, else the sum of "
+        "its floating tensors that need a gradient.",
+        show_default=False,
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="bf16|fp16|fp32|fp64", help="Convert the model and its floating inputs before.", show_default=False
+    ),
+]
+Autocast = Annotated[
+    str | None,
+    typer.Option(metavar="bf16|fp16", help="Run forward and loss under autocast.", show_default=False),
+]
+Checkpoint = Annotated[
+    bool,
+    typer.Option(
+        "--checkpoint",
+        help="Activation checkpointing of the repeated layers: only their inputs are kept, and each layer runs again "
+        "in the backward.",
+    ),
+]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Freeze the parameters, or the modules, with such names: 'wte', 'h.*.attn.*'; '!PATTERN' takes some out "
+        "again. Repeatable, in order.",
+        show_default=False,
     ),
 ]

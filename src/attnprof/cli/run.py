@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +11,10 @@ import typer
 from attnprof import api
 from attnprof.cli import inputs as input_specs
 from attnprof.cli import options, target
-from attnprof.core.errors import AttnprofError
+from attnprof.cli.request import Request
+from attnprof.cli.users_code import ExitedError, their_own
 from attnprof.reports.files import check_writable
 from attnprof.reports.view import View
-
-#: Frames of files below this folder are ours and say nothing about the user's model.
-_OURS = str(Path(__file__).resolve().parents[1])
 
 
 def run(
@@ -45,6 +40,12 @@ def run(
         ),
     ] = None,
     backward: Annotated[bool, typer.Option("--backward", help="Count the backward pass too.")] = False,
+    optimizer: options.Optimizer = None,
+    loss: options.LossText = None,
+    dtype: options.Dtype = None,
+    autocast: options.Autocast = None,
+    checkpoint: options.Checkpoint = False,
+    freeze: options.Freeze = None,
     fake: Annotated[
         bool, typer.Option("--fake", help="Build and run on fake tensors: no memory, no arithmetic, any size.")
     ] = False,
@@ -69,7 +70,7 @@ def run(
 ) -> None:
     """Count the FLOPs and bytes of one call of a model.
 
-    Example: attnprof run model.py:build --input 'x=float32[8,3,224,224]' --backward
+    Example: attnprof run model.py:build --input 'x=float32[8,3,224,224]' --backward --optimizer adamw
     """
     view = View.of(by=by, depth=depth, sort=sort, top=top, phase=phase, units=units)
     specs = [input_specs.parse(text) for text in inputs or []]
@@ -78,21 +79,29 @@ def run(
 
     import torch
 
+    from attnprof.capture import loss as losses
+    from attnprof.capture import optimizers
+    from attnprof.capture.plans import Plan
+
+    plan = Plan(dtype=dtype, autocast=autocast, checkpoint=checkpoint, freeze=freeze or ())
+    if optimizer is not None:
+        optimizers.parse(optimizer)
     torch.manual_seed(seed)
-    with _their_own(f"importing {target_text}"):
+    with their_own(f"importing {target_text}"):
         found = target.find(target_text)
-    with api.fake_tensors() if fake else nullcontext():
-        with _their_own(f"building {target_text}"):
-            made = target.build(found, target_text)
-        input_specs.apply(specs, made, seed, fake)
-    if training is not None:
-        made.model.train(training)
+    loss_function = None
+    if loss is not None:
+        with their_own(f"importing {loss}"):
+            loss_function = target.find_loss(loss)
+        losses.check(loss_function)
+    request = Request(target_text, found, specs, seed, fake, training, backward, loss_function, optimizer, plan)
+    made = request.build()
 
     counting = api.profile(made.model)
     try:
-        with _their_own("the model"):
-            api.drive(counting, made.model, made.args, made.kwargs, backward=backward, fake=fake)
-    except (typer.Exit, KeyboardInterrupt, _ExitedError) as error:
+        with their_own("the model"):
+            request.drive(counting, made)
+    except (typer.Exit, KeyboardInterrupt, ExitedError) as error:
         _show_partial(counting, view, fake, "was interrupted" if isinstance(error, KeyboardInterrupt) else "raised")
         if output is not None:
             print(f"attnprof: nothing was written to {output}: the run is not complete.", file=sys.stderr)
@@ -107,45 +116,14 @@ def run(
 
 def _show_partial(counting: api.Profile, view: View, fake: bool, ended: str) -> None:
     """What was counted until the model raised or was interrupted, marked as such."""
-    trace = counting.trace
     hint = ""
     if fake and ended == "raised":
         hint = " Values are unknown under --fake; a model that looks at them may need a real run."
-    if not len(trace):
+    trace = counting.trace if counting.has_begun else None
+    if not trace:
         print(f"attnprof: the model {ended} before its first op.{hint}", file=sys.stderr)
         return
     trace.notes.insert(0, f"Incomplete: the model {ended} after {len(trace):,} op calls; this is what ran until then.")
     print(f"attnprof: the model {ended}; the table shows what ran until then.{hint}", file=sys.stderr)
     sys.stderr.flush()
     print(api.Report(trace).to_table(view=view))
-
-
-class _ExitedError(AttnprofError):
-    """The user's code called ``sys.exit``."""
-
-
-@contextmanager
-def _their_own(doing: str) -> Iterator[None]:
-    """An exception of the user's code shows the user's frames, and the command ends with exit code 1."""
-    try:
-        yield
-    except AttnprofError:
-        raise
-    except SystemExit as error:
-        raise _ExitedError(f"{doing} called sys.exit({error.code!r}).") from None
-    except Exception as error:  # whatever a model may raise
-        shown = traceback.TracebackException.from_exception(error)
-        _hide_our_frames(shown, set())
-        print("".join(shown.format()), end="", file=sys.stderr)
-        raise typer.Exit(1) from None
-
-
-def _hide_our_frames(shown: traceback.TracebackException, seen: set[int]) -> None:
-    if id(shown) in seen:
-        return
-    seen.add(id(shown))
-    kept = [f for f in shown.stack if not f.filename.startswith((_OURS, "<frozen importlib"))]
-    shown.stack[:] = kept
-    for other in (shown.__cause__, shown.__context__, *(getattr(shown, "exceptions", None) or ())):
-        if other is not None:
-            _hide_our_frames(other, seen)

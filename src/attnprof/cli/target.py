@@ -36,10 +36,24 @@ def find(text: str) -> Callable[[], Any] | nn.Module:
 
     Raises :class:`AttnprofError` when there is no such thing. An exception of the imported code passes through.
     """
+    found = _named(text, "target")
+    _check(found, text)
+    return found  # type: ignore[no-any-return]
+
+
+def find_loss(text: str) -> Callable[[Any], Any]:
+    """The callable that ``--loss`` names; a file that the target imported is not imported again."""
+    found = _named(text, "loss")
+    if not callable(found):
+        raise AttnprofError(f"{text} is {_described(found)}, which cannot be called: {_FORMS}.")
+    return found  # type: ignore[no-any-return]
+
+
+def _named(text: str, kind: str) -> Any:
     place, colon, path = text.rpartition(":")
     if not colon or not place or not path or os.sep in path:
-        raise AttnprofError(f'target "{text}" names no callable: {_FORMS}.')
-    found: Any = _import(place)
+        raise AttnprofError(f'{kind} "{text}" names no callable: {_FORMS}.')
+    found: Any = _import(place, again=kind == "target")
     walked = place
     for part in path.split("."):
         if not hasattr(found, part):
@@ -48,8 +62,7 @@ def find(text: str) -> Callable[[], Any] | nn.Module:
             raise AttnprofError(f'{walked} has no "{part}".{known}')
         found = getattr(found, part)
         walked = f"{walked}:{part}" if walked == place else f"{walked}.{part}"
-    _check(found, text)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def build(target: Callable[[], Any] | nn.Module, text: str) -> Target:
@@ -74,9 +87,9 @@ def build(target: Callable[[], Any] | nn.Module, text: str) -> Target:
     return Target(parts[0], tuple(args), kwargs)
 
 
-def _import(place: str) -> ModuleType:
+def _import(place: str, again: bool) -> ModuleType:
     if place.endswith(".py") or os.sep in place:
-        return _import_file(Path(place))
+        return _import_file(Path(place), again)
     if not all(part.isidentifier() for part in place.split(".")):
         raise AttnprofError(f'"{place}" is neither a Python file nor a module: {_FORMS}.')
     sys.path.insert(0, os.getcwd())
@@ -103,13 +116,17 @@ def _exists(path: Path) -> bool:
         raise AttnprofError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(path: Path, again: bool) -> ModuleType:
     if not _exists(path):
         folder = path.parent
         names = [str(folder / found.name) for found in folder.glob("*.py")] if folder.is_dir() else []
         raise AttnprofError(f"{path} does not exist.{closest(str(path), names)}")
     if path.is_dir() or path.suffix != ".py":
         raise AttnprofError(f"{path} is not a Python file: {_FORMS}.")
+    loaded = [sys.modules.get(name) for name in (f"_target_{path.stem}", path.stem)]
+    for module in () if again else loaded:
+        if module is not None and getattr(module, "__file__", None) == str(path.resolve()):
+            return module
     sys.path.insert(0, str(path.resolve().parent))
     name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"_target_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())

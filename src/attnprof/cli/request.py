@@ -1,0 +1,62 @@
+"""What ``attnprof run`` was asked to count: a target, its inputs, and how to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attnprof import api
+from attnprof.cli import inputs as input_specs
+from attnprof.cli import target
+from attnprof.cli.users_code import their_own
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from attnprof.capture.plans import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run that can be made again, under another plan too."""
+
+    text: str
+    found: Callable[[], Any] | nn.Module
+    inputs: Sequence[input_specs.InputSpec]
+    seed: int
+    fake: bool
+    training: bool | None
+    backward: bool
+    loss: Callable[[Any], Tensor] | None
+    optimizer: str | None
+    plan: Plan
+
+    @property
+    def differentiates(self) -> bool:
+        return self.backward or self.loss is not None or self.optimizer is not None
+
+    def build(self) -> target.Target:
+        """The model and its arguments, anew."""
+        with api.fake_tensors() if self.fake else nullcontext():
+            with their_own(f"building {self.text}"):
+                made = target.build(self.found, self.text)
+            input_specs.apply(self.inputs, made, self.seed, self.fake)
+        if self.training is not None:
+            made.model.train(self.training)
+        return made
+
+    def drive(self, counting: api.Profile, made: target.Target) -> None:
+        """Run it into a profile."""
+        api.drive(
+            counting,
+            made.model,
+            made.args,
+            made.kwargs,
+            backward=self.backward,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            plan=self.plan,
+            fake=self.fake,
+        )
