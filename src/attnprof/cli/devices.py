@@ -13,7 +13,7 @@ from attnprof.cli import options
 from attnprof.core.device import DeviceSpec, Provenance
 from attnprof.core.units import Units, align, exactly, rounded
 from attnprof.hardware import catalog
-from attnprof.reports.text import printable, wrapped
+from attnprof.reports.text import printable, shortened, wrapped
 
 _NARROWEST = 40
 #: figure of a DeviceSpec -> (what it is called, what follows its value)
@@ -118,12 +118,12 @@ def _peaks(spec: DeviceSpec, units: Units, width: int, cited: list[str]) -> list
     ridges = [p.flops_per_s / bandwidth if bandwidth else None for p in spec.peaks]
     rates = _column("", "/s", *units.column([p.flops_per_s for p in spec.peaks]))[1:]
     ridge = _column("", "", "FLOP/B", align([_ridge(r) for r in ridges]))[1:]
-    longest = max(map(len, (*labels, "dense peak")))
+    longest = min(max(map(len, (*labels, "dense peak"))), width - len(rates[0]) - len(ridge[0]) - 4)
     lines = [f"{'dense peak':<{longest}}  {rates[0]}  {ridge[0]}"]
     for label, rate, point, peak in zip(labels, rates[1:], ridge[1:], spec.peaks, strict=True):
         rivals = [units.named(n) + "/s" for n in peak.provenance.also_quoted]
         source = _provenance(peak.provenance, rivals, cited)
-        lines += _with_source(f"{label:<{longest}}  {rate}  {point}", source, width)
+        lines += _with_source(f"{shortened(label, longest):<{longest}}  {rate}  {point}", source, width)
     rules = ["FLOP/B: the ridge point; work of less intensity is bound by the memory."]
     if spec.find_peak("float32", "matmul") is spec.find_peak("float32", "vector") is not None:
         other = " unless TF32 is allowed" if spec.peak("tf32") else ""

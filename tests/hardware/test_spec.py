@@ -1,0 +1,90 @@
+"""Looking up peaks and ridge points."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+import attnprof
+from attnprof.core.device import DeviceSpec, Peak, Provenance
+from attnprof.core.errors import AttnprofError
+
+HERE = Provenance("quoted", ("a test",))
+SPEC = DeviceSpec(
+    "d",
+    "D",
+    "nobody",
+    bandwidth_bytes_per_s=100,
+    peaks=(
+        Peak("matmul", "bfloat16", 1000, HERE),
+        Peak("matmul", "float16", 2000, HERE, "float16 accumulation"),
+        Peak("matmul", "float8", 3000, HERE),
+        Peak("vector", "float32", 50, HERE),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "engine", "expected"),
+    [
+        ("bfloat16", "matmul", 1000),
+        ("bf16", "matmul", 1000),
+        ("torch.bfloat16", "matmul", 1000),
+        ("float8_e4m3fn", "matmul", 3000),
+        ("float8_e5m2", "matmul", 3000),
+        ("float16", "matmul", None),  # only in a mode that PyTorch does not use
+        ("float32", "matmul", 50),  # on the vector units
+        ("tf32", "matmul", None),
+        ("float32", "vector", 50),
+        ("complex64", "vector", 50),  # its parts are float32
+        ("bfloat16", "vector", 50),  # computed in float32
+        ("float16", "vector", 50),
+        ("float8", "vector", None),
+        ("float64", "vector", None),
+        ("int64", "vector", None),
+        ("no such dtype", "matmul", None),
+    ],
+)
+def test_peak(dtype: str, engine: str, expected: int | None) -> None:
+    assert SPEC.peak(dtype, engine) == expected  # type: ignore[arg-type]
+
+
+def test_an_own_vector_rate_comes_before_that_of_float32() -> None:
+    assert attnprof.device("gaudi3").peak("bfloat16", "vector") == Fraction("28.7") * 10**12
+
+
+def test_required_peaks() -> None:
+    assert SPEC.require_peak("bf16", "matmul") == 1000
+    with pytest.raises(AttnprofError) as caught:
+        SPEC.require_peak("float64", "vector")
+    assert str(caught.value).startswith("d has no known vector peak for float64: known are float32.")
+    with pytest.raises(AttnprofError, match=r"for bfloat17: known are bfloat16, float32, float8\. Did you mean bf"):
+        SPEC.require_peak("bfloat17")
+    with pytest.raises(AttnprofError, match=r"^e has no known matmul peak for float32: none is known\.$"):
+        DeviceSpec("e", "E", "nobody").require_peak("float32")
+
+
+def test_engines_are_two() -> None:
+    with pytest.raises(AttnprofError, match='no engine "tensor": use matmul or vector'):
+        SPEC.peak("float16", "tensor")  # type: ignore[arg-type]
+
+
+def test_ridge() -> None:
+    assert SPEC.ridge("bfloat16") == 1000 / 100
+    assert SPEC.ridge("float32", "vector") == 50 / 100
+    assert SPEC.ridge("float64") is None
+    assert DeviceSpec("e", "E", "nobody", peaks=SPEC.peaks).ridge("bfloat16") is None  # no bandwidth
+
+
+def test_capacity_is_what_the_driver_reports_where_that_is_known() -> None:
+    assert DeviceSpec("e", "E", "", memory_bytes=100).capacity_bytes == 100
+    assert DeviceSpec("e", "E", "", memory_bytes=100, memory_reported_bytes=97).capacity_bytes == 97
+    assert DeviceSpec("e", "E", "").capacity_bytes is None
+    assert attnprof.device("h200-sxm").capacity_bytes == 143_156 * 2**20
+
+
+def test_specs_are_values() -> None:
+    assert hash(SPEC) == hash(DeviceSpec("d", "D", "nobody", bandwidth_bytes_per_s=100, peaks=SPEC.peaks))
+    with pytest.raises(AttributeError):
+        SPEC.id = "other"  # type: ignore[misc]
