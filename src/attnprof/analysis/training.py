@@ -7,7 +7,6 @@ add up to the difference exactly.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,14 +82,14 @@ def explain(trace: Trace, priced: Sequence[PricedOp], root: ModuleNode) -> Train
     if not backward:
         return None
     idle: dict[int, dict[int, int]] = defaultdict(dict)
-    for (module, signature), calls in _without_backward(trace, priced).items():
+    for (module, signature), calls in _without_backward(trace, priced, nodes).items():
         idle[id(trace.modules[module])][signature] = calls
     sure = _all_calls_known(trace, root)
     found: dict[Cause, dict[str, int]] = {cause: {} for cause in _CAUSES}
     for node in nodes:
-        for cause, flops in _causes(node, priced, idle[id(node.record)]):
+        for cause, flops in _causes(node, priced, idle[id(node.record)], sure):
             if flops:
-                found["either" if cause == "input" and not sure else cause][node.fqn] = flops
+                found[cause][node.fqn] = flops
     training = Training(
         forward=sum(node.own("forward").matmul_flops for node in nodes),
         backward=backward,
@@ -102,8 +101,13 @@ def explain(trace: Trace, priced: Sequence[PricedOp], root: ModuleNode) -> Train
     return training
 
 
-def _causes(node: ModuleNode, priced: Sequence[PricedOp], idle: Mapping[int, int]) -> Iterator[tuple[Cause, int]]:
-    """By how much a module's own backward is off twice its own forward, and why; ``idle`` calls had no backward."""
+def _causes(
+    node: ModuleNode, priced: Sequence[PricedOp], idle: Mapping[int, int], sure: bool
+) -> Iterator[tuple[Cause, int]]:
+    """By how much a module's own backward is off twice its own forward, and why.
+
+    ``idle`` op calls had no backward, and ``sure`` says whether these are all.
+    """
     calls = {s: n - idle.get(s, 0) for (phase, s), n in node.self_ops.items() if phase == "forward"}
     flops = {s: _flops(priced[s]) * n for s, n in calls.items() if _flops(priced[s]) * n}
     backward = node.own("backward").matmul_flops
@@ -112,17 +116,26 @@ def _causes(node: ModuleNode, priced: Sequence[PricedOp], idle: Mapping[int, int
     if missing <= 0:
         yield "more", -missing
         return
-    weights = Weights(node, [priced[s].signature for s in flops])
-    frozen_part = {s: weights.frozen_part(priced[s].signature) for s in flops}
-    if not backward and any(part is not None and part < 1 for part in frozen_part.values()):
+    parts = _frozen_parts(node, priced)
+    if not backward and any(parts[s] is not None and parts[s] != 1 for s in flops):
         yield "unreached", -missing
         return
-    frozen = min(missing, int(sum(flops[s] * (part or 0) for s, part in frozen_part.items())))
-    # An op with a weight has one other operand; one without can miss the gradients of both.
-    inputs = min(missing - frozen, sum(flops[s] * (2 if part is None else 1) for s, part in frozen_part.items()))
+    frozen = min(missing, int(sum(flops[s] * (parts[s] or 0) for s in flops)))
     yield "frozen", -frozen
+    if not sure:
+        yield "either", -(missing - frozen)
+        return
+    # An op with a weight has one other operand; one without can miss the gradients of both.
+    inputs = min(missing - frozen, sum(flops[s] * (2 if parts[s] is None else 1) for s in flops))
     yield "input", -inputs
     yield "unreached", -(missing - frozen - inputs)
+
+
+def _frozen_parts(node: ModuleNode, priced: Sequence[PricedOp]) -> dict[int, Fraction | None]:
+    """How much of its weight is frozen, for each contraction of a module's own forward; None: it has no weight."""
+    signatures = [s for phase, s in node.self_ops if phase == "forward" and _flops(priced[s])]
+    weights = Weights(node, [priced[s].signature for s in signatures])
+    return {s: weights.frozen_part(priced[s].signature) for s in signatures}
 
 
 def _flops(op: PricedOp) -> int:
@@ -147,37 +160,32 @@ def _all_calls_known(trace: Trace, root: ModuleNode) -> bool:
     return calls <= 1 or (trace.memory is not None and len(trace.memory.saved) >= calls)
 
 
-def _without_backward(trace: Trace, priced: Sequence[PricedOp]) -> Calls:
+def _without_backward(trace: Trace, priced: Sequence[PricedOp], nodes: Sequence[ModuleNode]) -> Calls:
     """Forward op calls that no backward can have followed.
 
-    Those after the last backward, and those of model calls for which autograd kept nothing, unless without
-    them some module's backward would be more than twice its forward: a frozen layer may keep nothing and
-    pass a gradient on all the same.
+    Those after the last backward; and those of model calls that multiplied with a trainable weight and for
+    which autograd kept nothing, not even the other factor.
     """
     phases = [scope.phase for scope in trace.scopes]
     end = next(i for i in range(len(trace) - 1, -1, -1) if phases[trace.event_scopes[i]] == "backward") + 1
     idle = _forward_calls(trace, end, len(trace))
     if trace.memory is None:
         return idle
-    left: Counter[int] = Counter()  # by module: twice its forward, less its backward
-    for (signature, scope), calls in trace.counts().items():
-        where = trace.scopes[scope]
-        if where.phase == "forward":
-            left[where.module] += 2 * _flops(priced[signature]) * calls
-        elif where.phase == "backward":
-            left[where.module] -= priced[signature].cost.matmul_flops * calls
-    ends = sorted((saved.at, bool(saved.by_module)) for saved in trace.memory.saved)
+    trained = {
+        (id(node.record), signature)
+        for node in nodes
+        for signature, part in _frozen_parts(node, priced).items()
+        if part is not None and part < 1
+    }
     before = 0
-    for at, kept in ends[: bisect_left(ends, (end, False))]:
-        if not kept:
-            found = _forward_calls(trace, before, at)
-            off: Counter[int] = Counter()
-            for (module, signature), calls in found.items():
-                off[module] += 2 * _flops(priced[signature]) * calls
-            if all(flops <= max(left[module], 0) for module, flops in off.items()):
+    for saved in sorted(trace.memory.saved, key=lambda saved: saved.at):
+        if saved.at > end:
+            break
+        if not saved.by_module:
+            found = _forward_calls(trace, before, saved.at)
+            if any((id(trace.modules[module]), signature) in trained for module, signature in found):
                 idle += found
-                left -= off
-        before = at
+        before = saved.at
     return idle
 
 
