@@ -11,7 +11,8 @@ from attnprof.core.signature import Argument, OpSignature
 from attnprof.core.tensor import TensorMeta
 from attnprof.core.work import Work
 from attnprof.costs.arithmetic import elements, flops, is_complex
-from attnprof.costs.registry import cost, movement
+from attnprof.costs.registry import cost, movement, traffic
+from attnprof.costs.traffic import default, stored_bytes
 
 _ONE_FUNCTION = (
     "abs acos acosh asin asinh atan atanh ceil cos cosh digamma erf erfc erfinv exp exp2 expm1 floor lgamma log "
@@ -102,7 +103,31 @@ def _quotient(a: Argument, b: Argument) -> int:
 def add(op: OpSignature) -> Work:
     """self + alpha other: an addition, and a multiplication unless alpha is 1 or both are numbers."""
     a, b = op.value("self"), op.value("other")
+    if isinstance(b, TensorMeta) and b.nnz is not None:
+        return Work(vector=_meeting(op, b) * _sum(a, b) + b.nnz * _coefficient(op, "alpha", b))
     return Work(vector=results(op) * (_sum(a, b) + _coefficient(op, "alpha", b)))
+
+
+def _meeting(op: OpSignature, other: TensorMeta) -> int:
+    """How many entries of a sparse ``other`` are added to one that is there: all, where self is dense.
+
+    Of two sparse operands, those without an entry of their own in the sum. In place, self's entries of before are not
+    known: as if none met, as in gradients that accumulate uncoalesced and are put behind each other.
+    """
+    a = op.maybe("self")
+    if a is None or a.nnz is None:
+        return elements(other)
+    return 0 if a.ident == op.out.ident else max(0, a.nnz + elements(other) - elements(op.out))
+
+
+@traffic("aten.add", "aten.sub")
+def sum_traffic(op: OpSignature) -> tuple[int, int]:
+    """The default rule; a sparse tensor added in place to a dense one reads and writes only what it meets."""
+    a, b = op.maybe("self"), op.maybe("other")
+    if "self" not in op.mutated or a is None or a.nnz is not None or b is None or b.nnz is None:
+        return default(op)
+    touched = min(b.nnz, a.distinct) * a.width
+    return stored_bytes(b) + touched, touched
 
 
 @cost("aten.rsub")
