@@ -51,7 +51,7 @@ def test_what_is_not_said_is_not_known(tmp_path: Path) -> None:
 def test_based_on_a_known_device(tmp_path: Path) -> None:
     content = {"id": "my-mac", "based_on": "m1-max-32core", "figures": {"memory_gib": 64}}
     spec, base = attnprof.device(write(tmp_path, content)), attnprof.device("m1-max-32core")
-    assert (spec.id, spec.memory_bytes) == ("my-mac", 64 * 2**30)
+    assert (spec.id, spec.product, spec.memory_bytes) == ("my-mac", "based on m1-max-32core", 64 * 2**30)
     assert spec.peaks == base.peaks
     assert spec.provenance("bandwidth_bytes_per_s") == base.provenance("bandwidth_bytes_per_s")
     assert spec.reported_as == spec.aliases == ()

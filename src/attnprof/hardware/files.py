@@ -86,6 +86,7 @@ def parse(table: object, base: Callable[[str], DeviceSpec] | None = None) -> Dev
             raise AttnprofError(f"{texts['id']}: based_on is for a user's own device file.")
         known = base(_text(table["based_on"], "based_on"))
         fields = {name: getattr(known, name) for name in (*_TEXTS, *(field for field, _ in _FIGURES.values()))}
+        fields |= {"vendor": "", "product": f"based on {known.id}"}
         provenances = {name: p for name, p in known.provenances if name != "reported_as"}
         if not {"units", "clock_mhz"} & set(figures):  # other units or clocks have other peaks
             peaks = {(peak.engine, peak.dtype, peak.mode): peak for peak in known.peaks}
