@@ -179,6 +179,7 @@ def run(
     loss: Loss | None = None,
     optimizer: OptimizerLike | None = None,
     plan: Plan | None = None,
+    generate: int | None = None,
     fake: bool = False,
     strict: bool = False,
 ) -> Report:
@@ -200,12 +201,26 @@ def run(
     ``plan`` says how to run the step: in another dtype, under autocast, with activation checkpointing, with
     frozen parameters. See :class:`attnprof.Plan`.
 
+    ``generate`` makes so many tokens after the prompt in the arguments, greedily, without gradients and in
+    evaluation mode: a prefill, then one decode step for each further token. ``report.steps`` has each apart.
+
     Raises :class:`AttnprofError` when there is nothing to differentiate or to step, and
     :class:`UnpricedError` under ``strict``; an exception of the model's passes through.
     """
     _check_call(model, args)
     counting = Profile(model, strict=strict)
-    drive(counting, model, args, kwargs, backward=backward, loss=loss, optimizer=optimizer, plan=plan, fake=fake)
+    drive(
+        counting,
+        model,
+        args,
+        kwargs,
+        backward=backward,
+        loss=loss,
+        optimizer=optimizer,
+        plan=plan,
+        generate=generate,
+        fake=fake,
+    )
     return counting.report()
 
 
@@ -219,6 +234,7 @@ def drive(
     loss: Loss | None = None,
     optimizer: OptimizerLike | None = None,
     plan: Plan | None = None,
+    generate: int | None = None,
     fake: bool = False,
 ) -> None:
     """:func:`run` into a profile of yours, which keeps what was counted when the model raises."""
@@ -238,6 +254,7 @@ def drive(
         plan=plan or Plan(),
         fake=fake,
         notes=counting._notes,
+        generate=generate,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from attnprof.capture import generation
 from attnprof.capture import loss as losses
 from attnprof.capture import optimizers as optim
 from attnprof.capture.fake import faked, scalars_of_ones
@@ -24,6 +25,7 @@ class Counting(Protocol):
 
     def __enter__(self) -> Any: ...
     def __exit__(self, *error: Any) -> None: ...
+    def step(self, label: str | None = None) -> None: ...
     def unseen(self) -> AbstractContextManager[None]: ...
     def restart(self, model: nn.Module) -> None: ...
 
@@ -52,14 +54,19 @@ def drive(
     plan: Plan,
     fake: bool,
     notes: list[str],
+    generate: int | None = None,
 ) -> None:
     """``model(*args, **kwargs)`` and what follows, inside ``counting``; what its reader must know goes to ``notes``.
+
+    With ``generate``, so many tokens are generated instead, one step each.
 
     An optimizer is counted in its steady state. The first step, which creates that state, runs before and is
     forgotten, and all else that it changed is put back: the step that counts begins from the same values. If
     the first fails, what it did until then is what was counted.
     """
     values: Any = ((args,) if isinstance(args, Tensor) else tuple(args), dict(kwargs))
+    if generate is not None:
+        generation.check(generate, training.differentiates)
     if training.loss is not None:
         losses.check(training.loss)
     with ExitStack() as stack:
@@ -79,6 +86,11 @@ def drive(
         modules = [model, training.loss] if isinstance(training.loss, nn.Module) else [model]
         stepped = optim.parameters_of(optimizers)
         state = stack.enter_context(unchanged(modules, values, stepped, fake))
+        if generate is not None:
+            with plan.autocasting(model):
+                made = generation.generate(counting, model, values[0], values[1], generate)
+            notes += made.notes
+            return
         step = _Step(counting, model, values[0], values[1], training, plan, optimizers)
         if optimizers:
             with torch.random.fork_rng(devices=state.devices):

@@ -45,10 +45,14 @@ class Counting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The prompt (an encoder-decoder's start token) with the tokens after it, and whether a cache carried the past."""
+    """The prompt (an encoder-decoder's start token) with the tokens after it, and whether a cache carried the past.
+
+    ``notes`` are what a reader of the counts must know.
+    """
 
     ids: Tensor
     cached: bool
+    notes: tuple[str, ...] = ()
 
 
 def generate(
@@ -74,22 +78,24 @@ def generate(
 
     Raises :class:`AttnprofError` for a model that cannot generate.
     """
-    check_tokens(tokens)
+    check(tokens)
     with _in_mode(model, training), torch.no_grad():
         sequence = _Sequence(model, Arguments(model, args, kwargs))
         with counting:
             for step in range(tokens):
                 sequence.advance()
                 counting.step(f"decode {step}" if step else "prefill")
-        return Generation(torch.cat([sequence.prompt, *sequence.made], 1), sequence.cached)
+        return Generation(torch.cat([sequence.prompt, *sequence.made], 1), sequence.cached, tuple(sequence.notes()))
 
 
-def check_tokens(tokens: Any) -> None:
-    """Raise unless ``tokens`` is a number of tokens to generate."""
+def check(tokens: Any, differentiates: bool = False) -> None:
+    """Raise unless ``tokens`` is a number of tokens, and no backward is wanted too."""
     if not isinstance(tokens, int) or isinstance(tokens, bool):
         raise AttnprofError(f"generate takes a whole number of tokens, not {tokens!r}.")
     if tokens < 1:
         raise AttnprofError(f"generating {tokens} tokens would run nothing: give 1 or more.")
+    if differentiates:
+        raise AttnprofError("generation has no backward: leave out generate, or backward, loss and optimizer.")
 
 
 class _Sequence:
@@ -112,7 +118,8 @@ class _Sequence:
             arguments.set(self.slot.name, _copied(cache, self.slot.name))
         if self.slot is not None and arguments.takes("use_cache") and arguments.get("use_cache") is None:
             arguments.set("use_cache", True)
-        if arguments.takes("logits_to_keep") and arguments.get("logits_to_keep") is None:
+        self.keeps_last = arguments.takes("logits_to_keep") and arguments.get("logits_to_keep") is None
+        if self.keeps_last:
             arguments.set("logits_to_keep", 1)
         self._check_masks()
 
@@ -164,6 +171,13 @@ class _Sequence:
             return False
         batch, length = self.prompt.shape
         return value.dim() == 2 and value.shape[0] == batch and value.shape[1] >= length
+
+    def notes(self) -> Iterator[str]:
+        """What a reader of the counts must know."""
+        if not self.cached:
+            yield f"{self.name} returned no cache: every decode step ran the whole sequence so far."
+        if self.keeps_last:
+            yield "Each call made the logits of its last token only (logits_to_keep=1): generation needs no others."
 
     # One step
 

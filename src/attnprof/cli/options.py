@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-By = Annotated[str, typer.Option(metavar="module|op", help="Rows are modules, as a tree, or ops.")]
+By = Annotated[str, typer.Option(metavar="module|op|step", help="Rows are modules, as a tree, ops, or steps.")]
 Depth = Annotated[
     int | None,
     typer.Option(min=0, help="Levels of modules below the model. Default: as many as fit about one screen."),
@@ -27,6 +27,16 @@ UnitsText = Annotated[
         "--units",
         metavar="WORDS",
         help="decimal (kB, MB), binary (KiB, MiB), exact (every digit), macs (multiply-adds); commas between.",
+    ),
+]
+
+Generate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Generate N tokens after the prompt, greedily, without gradients and in evaluation mode: a prefill, then "
+        "N - 1 decode steps of one token, each a row of its own.",
+        show_default=False,
     ),
 ]
 

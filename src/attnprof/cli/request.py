@@ -32,6 +32,7 @@ class Request:
     loss: Callable[[Any], Tensor] | None
     optimizer: str | None
     plan: Plan
+    generate: int | None = None
 
     @property
     def differentiates(self) -> bool:
@@ -58,5 +59,6 @@ class Request:
             loss=self.loss,
             optimizer=self.optimizer,
             plan=self.plan,
+            generate=self.generate,
             fake=self.fake,
         )

@@ -13,6 +13,7 @@ from attnprof.cli import inputs as input_specs
 from attnprof.cli import options, target
 from attnprof.cli.request import Request
 from attnprof.cli.users_code import ExitedError, their_own
+from attnprof.core.errors import AttnprofError
 from attnprof.reports.files import check_writable
 from attnprof.reports.view import View
 
@@ -46,6 +47,7 @@ def run(
     autocast: options.Autocast = None,
     checkpoint: options.Checkpoint = False,
     freeze: options.Freeze = None,
+    generate: options.Generate = None,
     fake: Annotated[
         bool, typer.Option("--fake", help="Build and run on fake tensors: no memory, no arithmetic, any size.")
     ] = False,
@@ -79,13 +81,17 @@ def run(
 
     import torch
 
+    from attnprof.capture import generation, optimizers
     from attnprof.capture import loss as losses
-    from attnprof.capture import optimizers
     from attnprof.capture.plans import Plan
 
     plan = Plan(dtype=dtype, autocast=autocast, checkpoint=checkpoint, freeze=freeze or ())
     if optimizer is not None:
         optimizers.parse(optimizer)
+    if generate is not None:
+        generation.check(generate, differentiates=backward or loss is not None or optimizer is not None)
+        if training:
+            raise AttnprofError("generation runs in evaluation mode: leave out --train.")
     torch.manual_seed(seed)
     with their_own(f"importing {target_text}"):
         found = target.find(target_text)
@@ -94,7 +100,9 @@ def run(
         with their_own(f"importing {loss}"):
             loss_function = target.find_loss(loss)
         losses.check(loss_function)
-    request = Request(target_text, found, specs, seed, fake, training, backward, loss_function, optimizer, plan)
+    request = Request(
+        target_text, found, specs, seed, fake, training, backward, loss_function, optimizer, plan, generate
+    )
     made = request.build()
 
     counting = api.profile(made.model)

@@ -10,6 +10,7 @@ from itertools import pairwise, takewhile
 from attnprof.analysis.report import Report
 from attnprof.analysis.steps import StepCost
 from attnprof.core.cost import Cost
+from attnprof.core.memory import KVCache
 from attnprof.core.units import Kind, Units
 from attnprof.reports.columns import Column, Columns, Line
 from attnprof.reports.fitted import fitted
@@ -140,7 +141,7 @@ def growth(run: Run, units: Units) -> str:
     )  # fmt: skip
     for (name, kind), a, b, c in zip(kinds, first, second, third, strict=True):
         if b != a or c != b:
-            more = f" (then {_signed(c - 2 * b + a, kind, exact)} further with each step)" if c - b != b - a else ""
+            more = f" (and {_signed(c - 2 * b + a, kind, exact)} on that each time)" if c - b != b - a else ""
             parts.append(f"{_signed(b - a, kind, exact)} {name}{more}")
     return f"{printable(run.label)}: each step {', '.join(parts)} over the one before."
 
@@ -202,11 +203,20 @@ def _cache(steps: Sequence[StepCost]) -> list[str]:
     last = next((step.cache for step in reversed(steps) if step.cache), None)
     if last is None:
         return []
-    tokens = "" if last.tokens is None else f" for {last.tokens:,} tokens"
+    tokens = "" if last.tokens is None else f" for {last.tokens:,} {'token' if last.tokens == 1 else 'tokens'}"
     sizes = sorted(set(last.layer_bytes))
     count = len(last.layer_bytes)
     each = f"{sizes[0]:,} B" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,} B"
     text = f"cache: {last.bytes:,} B{tokens}, in {count} {'layer' if count == 1 else 'layers'} of {each}"
-    if last.tokens and last.bytes % last.tokens == 0 and len(sizes) == 1:
-        text += f"; a token takes {last.bytes // last.tokens:,} B"
-    return [text + "."]
+    return [f"{text}{_per_token([step.cache for step in steps if step.cache])}."]
+
+
+def _per_token(caches: Sequence[KVCache]) -> str:
+    """What a token adds, by the last two steps: a window that is full, or a state, takes no more."""
+    if len(caches) < 2:
+        return ""
+    before, after = caches[-2:]
+    added = (after.tokens or 0) - (before.tokens or 0)
+    if added > 0 and (after.bytes - before.bytes) % added == 0:
+        return f"; a token adds {(after.bytes - before.bytes) // added:,} B"
+    return "; it no longer grows" if after.bytes == before.bytes else ""

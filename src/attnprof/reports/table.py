@@ -16,6 +16,7 @@ from attnprof.reports.fitted import fitted
 from attnprof.reports.memory import NOT_TRACKED
 from attnprof.reports.memory import line as memory_line
 from attnprof.reports.operators import Operator, operators
+from attnprof.reports.steps import step_table
 from attnprof.reports.text import printable, wrapped
 from attnprof.reports.view import View
 
@@ -37,11 +38,13 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
     phases = PHASES if view.phase is None else (view.phase,)
     if view.by == "memory":
         return _memory(report, view, width)
+    rows = {"module": _layer_table, "op": _operator_table}
     blocks = [
         _header(report, width),
         _warnings(report, width),
         _totals(report, phases, view.units, width),
-        _operator_table(report, phases, view, width) if view.by == "op" else _layer_table(report, phases, view, width),
+        rows[view.by](report, phases, view, width) if view.by in rows else [],
+        _steps(report, phases, view, width),
         wrapped(coverage(report), width),
     ]
     return "\n".join("\n".join(block) for block in blocks if block)
@@ -52,6 +55,15 @@ def _memory(report: Report, view: View, width: int) -> str:
     memory = report.memory
     parts = [[NOT_TRACKED]] if memory is None else memory_view.blocks(report, memory, view, width)
     return "\n".join("\n".join(block) for block in (_header(report, width), _warnings(report, width), *parts) if block)
+
+
+def _steps(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
+    """The steps, where they have names or were asked for."""
+    if view.by == "step" and not report.steps:
+        return [*wrapped("No step was marked: end each with prof.step(), or run with --generate.", width), ""]
+    if view.by == "step" or (view.by == "module" and report.trace.step_labels):
+        return step_table(report, phases, view.units, width)
+    return []
 
 
 def _header(report: Report, width: int) -> list[str]:

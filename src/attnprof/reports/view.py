@@ -8,7 +8,7 @@ from attnprof.analysis.report import PHASES
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.units import Units
 
-ROWS = ("module", "op", "memory")
+ROWS = ("module", "op", "memory", "step")
 SORTS = ("flops", "matmul", "vector", "bytes", "read", "written", "params", "saved", "calls")
 
 
@@ -16,8 +16,8 @@ SORTS = ("flops", "matmul", "vector", "bytes", "read", "written", "params", "sav
 class View:
     """How to show a report.
 
-    ``by``: rows are modules or ops, or the memory is shown. ``depth``: levels of modules below the root (None:
-    about a screenful). ``sort``: largest first by this number (None: the model's order; ops by FLOPs). ``top``:
+    ``by``: rows are modules, ops or steps, or the memory is shown. ``depth``: levels of modules below the root
+    (None: about a screenful). ``sort``: largest first by this number (None: the model's order; ops by FLOPs). ``top``:
     only the largest so many of each level, by FLOPs (by what they saved, for memory) unless ``sort`` says
     otherwise, the rest as one line. ``phase``: only this one.
     """
@@ -47,6 +47,8 @@ class View:
         if by == "op" and sort in ("params", "saved"):
             what = "parameters" if sort == "params" else "saved bytes of their own"
             raise AttnprofError(f"ops have no {what}: sort by op with another key, such as flops.")
+        if by == "step" and (sort is not None or top is not None):
+            raise AttnprofError("steps are shown in their order, like ones folded: leave out sort and top.")
         if depth is not None and depth < 0:
             raise AttnprofError(f"depth {depth} is below 0, the model itself.")
         if top is not None and top < 1:
