@@ -53,6 +53,7 @@ class Recorder:
         self.numbers_trusted = numbers_work()
         self.fake_modes: set[int] = set()  # those that the local parts of DTensors are made in
         self.steps: list[int] = []
+        self.step_labels: dict[int, str] = {}
         self._modes: list[ThreadRecorder] = []
         self._local = threading.local()
         self._installed = ExitStack()
@@ -122,10 +123,12 @@ class Recorder:
             self._modes.append(mode)
         return mode
 
-    def step(self) -> None:
-        """The end of one training step."""
+    def step(self, label: str | None = None) -> None:
+        """The end of one step, which may have a name."""
         mode = self._mode_of_thread()
         mode.attribution.reset()
+        if label is not None:
+            self.step_labels[len(self.steps)] = label
         self.steps.append(len(mode.events))
 
     @contextmanager
@@ -214,6 +217,7 @@ class Recorder:
             event_scopes=[scope for mode in self._modes for scope in mode.scopes],
             modules=self.modules.records,
             steps=list(self.steps),
+            step_labels=dict(self.step_labels),
             meta={"torch": torch.__version__, "grad": self._grad},
             notes=notes,
         )
