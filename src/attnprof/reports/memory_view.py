@@ -23,7 +23,7 @@ from attnprof.reports.view import View
 
 _BARS = " ▁▂▃▄▅▆▇█"
 #: The marks of a line over time: enough to see the shape, few enough for one look.
-_MARKS, _FEWEST = 72, 8
+_MARKS, _FEWEST = 72, 16
 #: Groups of blocks that are shown of those alive at the peak, unless ``--top`` asks for another number.
 _BLOCKS = 12
 _LETTERS = {"forward": "f", "backward": "b", "recompute": "r", "optimizer": "o", "optimizer_init": "o", "other": "-"}
@@ -50,19 +50,21 @@ def _over_time(trace: Trace, memory: MemorySummary, model: str, units: Units, wi
     if not kinds or not len(trace):
         return ["No storage came or went while an op ran."]
     columns = [timeline.of(kind) for kind in kinds]
-    numbers = [
-        _bytes(("at the", "peak"), [*(peak.by_kind.get(kind, 0) for kind in kinds), peak.bytes], units),
-        _bytes(("", "most"), [*map(max, columns), peak.bytes], units),
-    ]
-    used = max(map(len, (*kinds, "live"))) + 2 + sum(2 + column.width for column in numbers)
-    marks = min(max(_FEWEST, min(_MARKS, width - used)), len(trace))
+    at_peak = _bytes(("at the", "peak"), [*(peak.by_kind.get(kind, 0) for kind in kinds), peak.bytes], units)
+    most = _bytes(("", "most"), [*map(max, columns), peak.bytes], units)
+    title = "live bytes"
+    for numbers in ([at_peak, most], [at_peak], []):
+        room = width - max(map(len, (*kinds, title))) - 2 - sum(2 + column.width for column in numbers)
+        if room >= _FEWEST:
+            break
+    marks = min(_MARKS, room, len(trace))
     starts = [-(-mark * len(trace) // marks) for mark in range(marks)]  # the first op call of each mark
     shown = _thinned(timeline, starts)
     bars = [_bars([column[i] if i >= 0 else 0 for i in shown], peak.bytes) for column in (*columns, timeline.totals)]
     phases = _phases(trace, starts)
     cells = [*bars, "".join(phases)]
     blank = [Column(c.heading, (*c.cells, " " * len(c.cells[0]))) for c in numbers]
-    text = fitted("live bytes", [*kinds, "total", "phase"], [[*blank, Column(("", ""), tuple(cells))]], width)
+    text = fitted(title, [*kinds, "total", "phase"], [[*blank, Column(("", ""), tuple(cells))]], width)
     names = [f"{letter} {name}" for name, letter in _LETTERS.items() if letter in phases and name != "optimizer_init"]
     scale = f"one mark is {_calls(len(trace), marks)}; full height is the peak, {where(peak.place, model)}"
     return text + wrapped(f"{', '.join(names)}; {scale}.", width)

@@ -34,8 +34,10 @@ def listed(names: Sequence[str]) -> str:
 
 
 def place(names: Sequence[str]) -> str:
-    """Where all these modules are: the names they share from the root, or else the list."""
+    """Where all these modules are: the list, or for a long one the beginning that the names share, if any."""
     parts = [name.split(".") for name in folded(names)]
+    if len(parts) <= _LISTED:
+        return listed(names)
     shared: list[str] = []
     for column in zip(*parts, strict=False):
         if len(set(column)) > 1:
