@@ -27,7 +27,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "hardware": ({"core"}, set()),
     "analysis": ({"core", "costs", "analytic", "hardware"}, {"numpy"}),
     "reports": ({"core", "analysis"}, {"tabulate", "plotly", "matplotlib"}),
-    "zoo": (set(), {"torch"}),
+    "zoo": ({"core"}, {"torch"}),
 }
 BELOW_API = set(TABLE)
 TABLE["api"] = (BELOW_API, {"torch"})

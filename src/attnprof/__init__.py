@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnprof import zoo
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
     from attnprof.capture.plans import Plan
     from attnprof.core.cost import Cost
@@ -57,6 +58,7 @@ __all__ = [
     "load",
     "profile",
     "run",
+    "zoo",
 ]
 
 
@@ -65,6 +67,8 @@ def __getattr__(name: str) -> Any:
 
     if name == "cost":
         return importlib.import_module("attnprof.costs.registry").user_cost
+    if name == "zoo":
+        return importlib.import_module("attnprof.zoo")
     if name not in _HOMES:
         raise AttributeError(f"module 'attnprof' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
