@@ -6,14 +6,22 @@ from typing import Annotated
 
 import typer
 
-By = Annotated[str, typer.Option(metavar="module|op|step", help="Rows are modules, as a tree, ops, or steps.")]
+By = Annotated[
+    str,
+    typer.Option(
+        metavar="module|op|step|memory",
+        help="Rows are modules, as a tree, ops, or steps; or show what the run held in memory, and where its peak is.",
+    ),
+]
 Depth = Annotated[
     int | None,
     typer.Option(min=0, help="Levels of modules below the model. Default: as many as fit about one screen."),
 ]
 Sort = Annotated[
     str | None,
-    typer.Option(metavar="KEY", help="Largest first by flops, matmul, vector, bytes, read, written, params or calls."),
+    typer.Option(
+        metavar="KEY", help="Largest first by flops, matmul, vector, bytes, read, written, params, saved or calls."
+    ),
 ]
 Top = Annotated[
     int | None, typer.Option(min=1, help="Only the N largest of each level (or N ops), the rest as one line.")
