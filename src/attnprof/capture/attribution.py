@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from attnprof.core.trace import OPTIMIZER, OUTSIDE, Scope
+from attnprof.core.trace import OPTIMIZER, OUTSIDE, PHASES, Scope
 
 _number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 _node: Callable[[], Any] = torch._C._current_autograd_node
@@ -43,18 +43,18 @@ class Scopes:
 
     def __init__(self) -> None:
         self.known: list[Scope] = []
-        self._ids: dict[tuple[int, str], int] = {}
+        self.ids: dict[str, dict[int, int]] = {phase: {} for phase in PHASES}  # by phase, then by module
         self._lock = threading.Lock()
 
     def id_of(self, module: int, phase: str) -> int:
-        key = (module, phase)
-        found = self._ids.get(key)
+        ids = self.ids[phase]
+        found = ids.get(module)
         if found is None:
             with self._lock:
-                found = self._ids.get(key)
+                found = ids.get(module)
                 if found is None:
                     self.known.append(Scope(module, phase))
-                    found = self._ids[key] = len(self.known) - 1
+                    found = ids[module] = len(self.known) - 1
         return found
 
 
@@ -75,6 +75,7 @@ class Attribution:
     ) -> None:
         self._scopes = scopes
         self._id_of = scopes.id_of
+        self._backward_ids = scopes.ids["backward"]
         self._events = events  # the scope of every event so far
         self._owner_of = owner_of
         self._trusted = trusted
@@ -88,7 +89,8 @@ class Attribution:
         #: The scope of an op outside any backward, or None when each op must be looked at.
         self.scope: int | None = None
         self._task_grad: tuple[int, bool] = (NO_TASK, False)  # the task, and the grad mode of its nodes
-        self._latest, self._latest_task, self._latest_scope = -1, NO_TASK, 0  # the node of the latest op
+        #: The node that ran the latest op and the scope of its next one, if no module or step runs; else -1.
+        self.latest, self.latest_scope = -1, 0
         #: The module that called each live checkpoint, by the checkpoint's own frame.
         self._checkpoints: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._undecided: list[int] = []  # events booked by rule 3 before the task's grad mode was known
@@ -97,14 +99,14 @@ class Attribution:
 
     def enter(self, module: int) -> None:
         """A module's forward begins."""
-        number = _number()
-        self._mark(number, module)
+        self._mark(_number(), module)
         hooks = _hooks(False)
         if hooks is not None:
             self._remember_checkpoint(hooks[0])
         self.stack.append(module)
         self._tasks.append(_task())
-        self.scope = self._id_of(module, self._module_phase())
+        self.latest = -1
+        self._settle(module, hooks)
 
     def leave(self, module: int) -> None:
         """A module's forward ended, also by an exception; frames lost to a KeyboardInterrupt go too."""
@@ -116,7 +118,7 @@ class Attribution:
         self._tasks.pop()
         below = stack[-1] if stack else OUTSIDE
         self._mark(_number(), below)
-        self._settle(below)
+        self._settle(below, _hooks(False))
 
     def reset(self) -> None:
         """Nothing is running: drop frames that an interrupt left behind."""
@@ -124,18 +126,16 @@ class Attribution:
         self._tasks.clear()
         self._steps.clear()
         self._mark(_number(), OUTSIDE)
-        self._settle(OUTSIDE)
+        self.scope, self.latest = None, -1
 
-    def _settle(self, module: int) -> None:
-        if module != OUTSIDE:
-            self.scope = self._id_of(module, self._module_phase())
-        else:
-            self.scope = None
-
-    def _module_phase(self) -> str:
+    def _settle(self, module: int, hooks: Any) -> None:
         """What a module that runs outside any backward does: forward, unless a saved tensor is asked for."""
-        hooks = _hooks(False)
-        return "forward" if hooks is None or _recomputed_frame(hooks[0]) is None else "recompute"
+        if module == OUTSIDE:
+            self.scope = None
+        elif hooks is None or _recomputed_frame(hooks[0]) is None:
+            self.scope = self._id_of(module, "forward")
+        else:
+            self.scope = self._id_of(module, "recompute")
 
     def _mark(self, number: int, module: int) -> None:
         """From ``number`` on, nodes belong to ``module``."""
@@ -151,9 +151,9 @@ class Attribution:
     def begin_step(self, phase: str) -> None:
         """``Optimizer.step`` begins; modules and backwards that it runs (a closure) keep their own phase."""
         self._steps.append(OptimizerStep(phase, _task(), len(self._events), self._markers))
-        self._latest = -1
+        self.latest = -1
         if not self.stack:
-            self._settle(OUTSIDE)
+            self.scope = None
 
     def end_step(self, has_state: bool) -> None:
         """It ended. One that keeps no state created none: it was a step like any other."""
@@ -165,9 +165,8 @@ class Attribution:
             for event in range(step.first_event, len(self._events)):
                 if self._events[event] == init:
                     self._events[event] = steady
-        self._latest = -1
         if not self.stack:
-            self._settle(OUTSIDE)
+            self.scope = None
 
     def mark_block(self, change: int) -> None:
         """A ``record_function`` block begins (1) or ends (-1).
@@ -190,12 +189,12 @@ class Attribution:
         if self._owners[-1] != module:
             self._mark(last, module)  # a backward made nodes meanwhile
         self.last = number
-        self._settle(module)
+        hooks = _hooks(False)
+        self._settle(module, hooks)
         if self.scope is not None:
             return self.scope
         if self._steps and not (number > last and _grad_enabled()):  # a closure's loss is forward
             return self._id_of(OPTIMIZER, self._steps[-1].phase)
-        hooks = _hooks(False)
         frame = None if hooks is None else _recomputed_frame(hooks[0])
         if frame is not None:
             return self._id_of(self._checkpoints.get(frame, OUTSIDE), "recompute")
@@ -203,23 +202,26 @@ class Attribution:
 
     def backward(self, node: Any) -> int:
         """The scope of an op that ``node``'s backward runs."""
-        task, tasks, number = _task(), self._tasks, node._sequence_nr()
-        if number == self._latest and task == self._latest_task and not _grad_enabled() and not tasks:
-            return self._latest_scope  # the same node as for the op before
-        if tasks and tasks[-1] == task:
-            return self._id_of(self.stack[-1], "recompute")
-        if self._steps and self._steps[-1].task == task:
-            return self._id_of(OPTIMIZER, self._steps[-1].phase)
+        number, grad = node._sequence_nr(), _grad_enabled()
+        if number == self.latest and not grad:
+            return self.latest_scope
+        task, stack, steps = _task(), self.stack, self._steps
+        if stack and self._tasks[-1] == task:
+            return self._id_of(stack[-1], "recompute")
+        if steps and steps[-1].task == task:
+            return self._id_of(OPTIMIZER, steps[-1].phase)
         owner = self._owner(node, number)
-        if not _grad_enabled():
-            if self._task_grad[0] != task and not _is_python(node):
-                self._task_grad = (task, False)
-                self._undecided.clear()
+        if grad:
+            return self._with_grad(node, task, owner)
+        if self._task_grad[0] != task and not _is_python(node):
+            self._task_grad = (task, False)
+            self._undecided.clear()
+        scope = self._backward_ids.get(owner)
+        if scope is None:
             scope = self._id_of(owner, "backward")
-            if number != _UNNUMBERED:
-                self._latest, self._latest_task, self._latest_scope = number, task, scope
-            return scope
-        return self._with_grad(node, task, owner)
+        if not stack and not steps and number != _UNNUMBERED:
+            self.latest, self.latest_scope = number, scope
+        return scope
 
     def _with_grad(self, node: Any, task: int, owner: int) -> int:
         hooks = _hooks(False)

@@ -23,7 +23,7 @@ class Calls:
         self.seen: dict[tuple[Any, ...], int] = {}
         self.recomputed: dict[int, int] = {}
 
-    def note(self, index: int, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+    def note(self, index: int, args: Any, kwargs: dict[str, Any] | None, output: Any) -> None:
         """One call of module ``index`` has ended."""
         if _current_task() >= 0:
             self.recomputed[index] = self.recomputed.get(index, 0) + 1
@@ -35,7 +35,7 @@ class Calls:
             else:
                 key = _key(index, args, kwargs, output)
         except RuntimeError:  # a nested tensor, which says it is plain, has no one shape
-            found = [(name, *_asked(t)) for name, t in _tensors(args, kwargs, output)]
+            found = [(name, *_asked(t)) for name, t in _tensors(args, kwargs or {}, output)]
             key = (index, *(part for parts in found for part in parts))
         self.seen[key] = self.seen.get(key, 0) + 1
 
@@ -52,7 +52,7 @@ def write(all_calls: Iterable[Calls], records: list[ModuleRecord]) -> None:
             records[index].recomputed_calls += count
 
 
-def _key(index: int, args: Any, kwargs: dict[str, Any], output: Any) -> tuple[Any, ...]:
+def _key(index: int, args: Any, kwargs: dict[str, Any] | None, output: Any) -> tuple[Any, ...]:
     key: list[Any] = [index]
     for value in args:
         kind = value.__class__

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _current_node = torch._C._current_autograd_node
 _next_number = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 _FAKE = (FakeTensor,)
+#: A tensor that autograd keeps of its own op's outputs is detached, and that call names its class, whatever it is.
+_PLAIN = ((torch.Tensor,), (torch.nn.Parameter,), (torch.nn.Buffer,))
 _PROXY = torch._C._TorchDispatchModeKey.PROXY
 _DEVICE_QUERY = torch.ops.prim.device.default
 
@@ -55,24 +57,21 @@ class ThreadRecorder(TorchDispatchMode):
         self._autocast: tuple[Any, ...] | None = None  # inside an opened op: the autocast it runs under
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _DEVICE_QUERY and len(types) == 1 and types[0] is FakeTensor:
-            return FakeTensor.__torch_dispatch__(func, types, args)  # two of three calls of a fake run
         plan = self._plans.get(id(func))
         if plan is None:
             plan = self._signatures.plan(func)
-        if types or plan.special:
+        if plan.special or (types and types not in _PLAIN):
             return self._special(plan, func, types, args, kwargs or {})
         out = plan.call(*args, **kwargs) if kwargs else plan.call(*args)
-        node = _current_node()
-        attribution = self.attribution
-        if node is not None:
-            scope = attribution.backward(node)
-        else:
+        node, attribution = _current_node(), self.attribution
+        if node is None:
             scope = attribution.scope
             if scope is None:
                 scope = attribution.forward()
             else:
                 attribution.last = _next_number()
+        else:
+            scope = attribution.backward(node)
         signature = plan.only
         self._note_event(self._id_of(plan, args, kwargs, out) if signature is None else signature)
         self._note_scope(scope)
@@ -80,6 +79,8 @@ class ThreadRecorder(TorchDispatchMode):
 
     def _special(self, plan: Plan, func: Any, types: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Subclasses are sent on to open themselves; composites and higher-order ops are opened here."""
+        if func is _DEVICE_QUERY and types == _FAKE:
+            return FakeTensor.__torch_dispatch__(func, types, args)  # two of three calls of a fake run
         if types != _FAKE and any(is_traceable_wrapper_subclass_type(t) for t in types):
             self._note_wrappers(types, args)
             return NotImplemented

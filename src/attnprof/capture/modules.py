@@ -48,7 +48,7 @@ class Modules:
             ModuleRecord("(outside)", "", ROOT),
             ModuleRecord("(optimizer)", "", ROOT),
         ]
-        self._index: dict[int, int] = {}
+        self.indices: dict[int, int] = {}  # by id of the module
         self._alive: dict[int, weakref.ref[nn.Module]] = {}
         self._owner: dict[int, int] = {}  # id of a parameter -> module index
         self._parameter_ids: dict[int, int] = {}
@@ -67,22 +67,34 @@ class Modules:
 
     def index_of(self, module: nn.Module, parent: int) -> int:
         """The record of ``module``, made when it is new; ``parent`` is the module that runs it."""
-        index = self._index.get(id(module))
+        index = self.indices.get(id(module))
         if index is None:
             with self._lock:
-                index = self._index.get(id(module))
+                index = self.indices.get(id(module))
                 if index is None:
                     index = self._adopt(module, parent)
         return index
 
+    def alive(self) -> list[nn.Module]:
+        """Every module known and still alive, in the order of its record."""
+        found = ((index, reference()) for index, reference in list(self._alive.items()))
+        return [module for _, module in sorted(found, key=lambda item: item[0]) if module is not None]
+
     def is_record(self, module: object, index: int) -> bool:
         """Whether ``module`` is the one that record ``index`` describes."""
-        return self._index.get(id(module)) == index
+        return self.indices.get(id(module)) == index
 
     def owner_of(self, parameter: Tensor) -> int:
         """The module that owns a parameter; OUTSIDE for a tensor that is nobody's."""
         index = self._owner.get(id(parameter), OUTSIDE)
-        return index if self._holds(index, parameter) or not self._is_alive(index) else OUTSIDE
+        reference = self._alive.get(index)
+        module = None if reference is None else reference()
+        if module is not None:
+            for held in module._parameters.values():
+                if held is parameter:
+                    return index
+            return OUTSIDE
+        return index
 
     def refresh(self) -> None:
         """Read lazy parameters once more: they have a shape only after the first forward."""
@@ -104,7 +116,7 @@ class Modules:
         index = self._add(module, f"{prefix}.{name}" if prefix else name, parent, None)
         siblings.append(index)
         self._built_of[index] = [
-            (name, type(part).__name__, self._index.get(id(part), index)) for name, part in module.named_modules()
+            (name, type(part).__name__, self.indices.get(id(part), index)) for name, part in module.named_modules()
         ]
         if parent == ROOT:
             self.outermost.add(index)
@@ -116,8 +128,8 @@ class Modules:
         if [(name, type(part).__name__) for name, part in parts] != [(name, kind) for name, kind, _ in before]:
             return False
         pairs = [(part, record) for (_, part), (_, _, record) in zip(parts, before, strict=True)]
-        pairs = [(part, record) for part, record in pairs if self._index.get(id(part)) != record]
-        if any(id(part) in self._index or self._is_alive(record) for part, record in pairs):
+        pairs = [(part, record) for part, record in pairs if self.indices.get(id(part)) != record]
+        if any(id(part) in self.indices or self._is_alive(record) for part, record in pairs):
             return False
         for part, record in pairs:
             self._remember(part, record)
@@ -135,7 +147,7 @@ class Modules:
         return module is not None and any(p is parameter for p in module._parameters.values())
 
     def _add(self, module: nn.Module, fqn: str, parent: int | None, index: int | None) -> int:
-        known = self._index.get(id(module))
+        known = self.indices.get(id(module))
         if known is not None:
             if self.records[known].fqn != fqn:
                 self.records[known].aliases += (fqn,)
@@ -156,17 +168,17 @@ class Modules:
         return index
 
     def _add_wrapped(self, inner: nn.Module, fqn: str, parent: int | None, index: int) -> None:
-        known = self._index.get(id(inner))
+        known = self.indices.get(id(inner))
         if known is None:
             self._add(inner, fqn, parent, index)
 
     def _remember(self, module: nn.Module, index: int) -> None:
         key = id(module)
 
-        def died(_: Any, key: int = key, table: dict[int, int] = self._index) -> None:
+        def died(_: Any, key: int = key, table: dict[int, int] = self.indices) -> None:
             table.pop(key, None)
 
-        self._index[key] = index
+        self.indices[key] = index
         self._alive[index] = weakref.ref(module, died)
 
     def _describe(self, module: nn.Module, index: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.compiler import is_compiling
 from torch.nn.modules.module import (
     _global_forward_hooks_with_kwargs,
     register_module_forward_hook,
@@ -144,32 +145,35 @@ class Recorder:
     # Hooks
 
     def _before_forward(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return
         if not PROCESS.stance_is_set:
             PROCESS.use_eager_stance()
         mode = getattr(self._local, "mode", None)
         if mode is None or not (mode.entered or mode.visiting):
             mode = self._mode_in_new_thread()
-        attribution = mode.attribution
+        attribution, modules = mode.attribution, self.modules
         stack = attribution.stack
-        index = self.modules.index_of(module, stack[-1] if stack else ROOT)
-        if stack and index in self.modules.outermost and not _is_running(stack[0], index, self.modules):
+        index = modules.indices.get(id(module))
+        if index is None:
+            index = modules.index_of(module, stack[-1] if stack else ROOT)
+        if stack and index in modules.outermost and not _is_running(stack[0], index, modules):
             attribution.reset()  # an interrupt took the frames away without a hook
         attribution.enter(index)
 
-    def _after_forward(self, module: nn.Module, args: Any, *rest: Any) -> None:
-        if torch.compiler.is_compiling():
-            return
+    def _after_forward(self, module: nn.Module, args: Any, kwargs: Any = None, output: Any = None) -> None:
         # After an exception torch calls (module, args, None), whatever was asked for.
-        kwargs, output = rest if len(rest) == 2 else ({}, None)
+        if is_compiling():
+            return
         mode = getattr(self._local, "mode", None) or self._mode_in_new_thread()
-        modules = self.modules
-        index = modules.index_of(module, ROOT)
+        attribution, modules = mode.attribution, self.modules
+        index = modules.indices.get(id(module))
+        if index is None:
+            index = modules.index_of(module, ROOT)
         if id(module) not in modules.wrappers:
             mode.calls.note(index, args, kwargs, output)
-        mode.attribution.leave(index)
-        if mode.visiting and not mode.attribution.stack:
+        attribution.leave(index)
+        if mode.visiting and not attribution.stack:
             mode.visiting = False
             if not mode.entered:
                 mode.__exit__(None, None, None)
