@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from attnprof.cli import main
+from attnprof.core.trace_json import SCHEMA
 
 SOURCE = """
 import torch
@@ -204,7 +205,7 @@ def test_damaged_traces_are_sentences(attnprof, folder: Path) -> None:
     attnprof("run", "net.py:build", "-o", "run.json")
     text = (folder / "run.json").read_text()
     (folder / "cut.json").write_text(text[: len(text) // 2])
-    (folder / "newer.json").write_text(text.replace('"schema":1', '"schema":99', 1))
+    (folder / "newer.json").write_text(text.replace(f'"schema":{SCHEMA}', '"schema":99', 1))
     for name, sentence in (("cut.json", "cut off"), ("newer.json", "made by a newer attnprof")):
         result = attnprof("report", name)
         assert result.code == 2
