@@ -230,8 +230,9 @@ class _Sequence:
             found: Any = next((v for v in output if _is_logits(v)), None)
         else:
             found = output if isinstance(output, Tensor) else kv_cache.members(output).get("logits")
-        length = self.arguments.get(self.input).shape[1]
-        if not _is_logits(found) or found.shape[0] != self.prompt.shape[0] or 1 < found.shape[1] < length:
+        # Fewer than one for each token are right where so many were asked for; one is what many models return.
+        fewest = 1 if self.arguments.get("logits_to_keep") is not None else self.arguments.get(self.input).shape[1]
+        if not _is_logits(found) or found.shape[0] != self.prompt.shape[0] or 1 < found.shape[1] < fewest:
             raise AttnprofError(f"{self.name} returned {_described(output)}: {_NEEDED}.")
         return found  # type: ignore[no-any-return]
 
