@@ -174,6 +174,32 @@ def test_a_weight_that_is_reshaped() -> None:
     assert causes(trained(Reshaped())) == {"frozen": {"": -P}}
 
 
+class Tied(nn.Module):
+    """Reads words out with the matrix that reads them in, without calling the module that owns it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.mix = nn.Embedding(7, D), nn.Linear(D, D)
+        self.words.weight.requires_grad_(False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.linear(self.mix(self.words(ids)), self.words.weight)
+
+
+def test_a_weight_of_another_module() -> None:
+    found = attnprof.run(Tied(), (torch.zeros(N, dtype=torch.int64),), backward=True).training
+    assert found is not None
+    assert causes(found) == {"frozen": {"": -2 * N * D * 7}, "input": {"mix": -P}}
+
+
+def test_a_backward_that_is_not_two_contractions_is_said_to_be_so() -> None:
+    """x1 A x2 is a contraction with x1 and one, one size smaller, with x2; the gradient of A is a single one."""
+    found = attnprof.run(nn.Bilinear(3, 4, 5, bias=False), (torch.ones(2, 3), torch.ones(2, 4)), backward=True).training
+    assert found is not None
+    assert set(causes(found)) == {"input", "less"}
+    assert sum(reason.flops for reason in found.reasons) == found.backward - 2 * found.forward
+
+
 def test_recompute_is_told_apart() -> None:
     found = trained(Stack([Attention(), Attention()], again=True))
     assert found.ratio == 2

@@ -47,6 +47,7 @@ def test_frozen_weights_and_plain_inputs() -> None:
         ("call", -50, "because some forward calls have no backward (-0.500)."),
         ("unreached", -50, "because no backward reached a (-0.500)."),
         ("either", -50, "the inputs of a need no gradient or some of the calls have no backward (-0.500)."),
+        ("less", -50, "a did less than twice the forward: part of it has no backward, or one of its own (-0.500)."),
         ("more", 50, "a did more than twice the forward: several backwards, a double one, or one of its own (+0.500)."),
     ],
 )

@@ -21,9 +21,10 @@ from attnprof.core.work import PricedOp
 
 #: ``call``: forward calls without a backward. ``frozen``: weights that need no gradient. ``input``: inputs that
 #: need none. ``either``: one of ``input`` and ``call``, where the trace cannot tell. ``unreached``: modules with
-#: something to train that no backward ran through. ``more``: a backward of more than twice the forward.
-Cause = Literal["call", "frozen", "input", "either", "unreached", "more"]
-_CAUSES: tuple[Cause, ...] = ("call", "frozen", "input", "either", "unreached", "more")
+#: something to train that no backward ran through. ``less`` and ``more``: what is left, ops whose backward is not
+#: two contractions of their size, or does not run once.
+Cause = Literal["call", "frozen", "input", "either", "unreached", "less", "more"]
+_CAUSES: tuple[Cause, ...] = ("call", "frozen", "input", "either", "unreached", "less", "more")
 
 #: Calls of one signature in one module.
 Calls = Counter[tuple[int, int]]
@@ -128,7 +129,7 @@ def _causes(
     # An op with a weight has one other operand; one without can miss the gradients of both.
     inputs = min(missing - frozen, sum(flops[s] * (2 if parts[s] is None else 1) for s in flops))
     yield "input", -inputs
-    yield "unreached", -(missing - frozen - inputs)
+    yield "less", -(missing - frozen - inputs)
 
 
 def _frozen_parts(node: ModuleNode, priced: Sequence[PricedOp]) -> dict[int, Fraction | None]:

@@ -18,11 +18,16 @@ class Weights:
     """The parameters that a module's own ``ops`` can use: its own, and those of parts that are never called.
 
     An operand is a parameter when it has its dimensions, in whatever order. Where no op has such an operand
-    (the weight was reshaped), the number of elements decides.
+    (the weight was reshaped), the number of elements decides. Parameters of parts that are called can be used
+    as well (an output layer that takes the embedding's): by exactly their shape, or its transpose.
     """
 
     def __init__(self, node: ModuleNode, ops: Sequence[OpSignature]) -> None:
         self._frozen: dict[Shape, list[bool]] = {}
+        self._below: dict[Shape, list[bool]] = {}
+        for parameter in {p.ident: p for below in node.walk() for p in below.record.parameters}.values():
+            for shape in {parameter.shape, parameter.shape[::-1]}:
+                self._below.setdefault(shape, []).append(not parameter.trainable)
         self._key = _dimensions
         self._group(node)
         if not any(self.frozen_part(op) is not None for op in ops):
@@ -41,6 +46,10 @@ class Weights:
         """
         for operand in _factors(op):
             frozen = self._frozen.get(self._key(operand.shape))
+            if frozen:
+                return Fraction(sum(frozen), len(frozen))
+        for operand in _factors(op):
+            frozen = self._below.get(operand.shape)
             if frozen:
                 return Fraction(sum(frozen), len(frozen))
         return None

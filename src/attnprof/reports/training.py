@@ -14,6 +14,7 @@ _PHRASES: dict[Cause, str] = {
     "input": "the inputs of {} need no gradient",
     "either": "the inputs of {} need no gradient or some of the calls have no backward",
     "unreached": "no backward reached {}",
+    "less": "{} did less than twice the forward: part of it has no backward, or one of its own",
     "more": "{} did more than twice the forward: several backwards, a double one, or one of its own",
 }
 
