@@ -71,8 +71,10 @@ def drive(
         losses.check(training.loss)
     with ExitStack() as stack:
         own = list(model.parameters())
+        loss = training.loss
+        modules = nn.ModuleList([model, loss]) if isinstance(loss, nn.Module) else model
         if fake:
-            values = stack.enter_context(faked(model, *values))
+            values = stack.enter_context(faked(modules, *values))
         values, applied = stack.enter_context(plan.applied(model, *values))
         notes += applied
         stand_ins = {id(mine): p for mine, p in zip(own, model.parameters(), strict=True)}
@@ -83,7 +85,6 @@ def drive(
             optimizers, steady = optim.made(training.optimizer, model)
             notes += steady
             stack.enter_context(optim.borrowed(optimizers, model, stand_ins))
-        modules = [model, training.loss] if isinstance(training.loss, nn.Module) else [model]
         stepped = optim.parameters_of(optimizers)
         state = stack.enter_context(unchanged(modules, values, stepped, fake))
         if generate is not None:

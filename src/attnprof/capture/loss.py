@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from attnprof.core.errors import AttnprofError
@@ -25,7 +25,7 @@ def check(loss: Loss) -> None:
     if not callable(loss):
         raise AttnprofError(f"a loss is called with the model's output, and a {type(loss).__name__} cannot be called.")
     try:
-        signature = inspect.signature(loss)
+        signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
     except (TypeError, ValueError):  # a builtin without a signature: the call will tell
         return
     try:

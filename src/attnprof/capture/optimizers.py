@@ -58,7 +58,7 @@ def parse(text: str) -> OptimizerSpec:
         raise AttnprofError(f'optimizer "{text}" does not parse: write NAME[:VARIANT][,KEY=VALUE...], such as {_LIKE}.')
     kind = _KINDS.get(match["name"].lower())
     if kind is None:
-        near = closest(match["name"].lower(), _KINDS) or f" torch.optim has {', '.join(_KINDS)}."
+        near = closest(match["name"].lower(), _KINDS) or f" torch.optim has {', '.join(sorted(_KINDS))}."
         raise AttnprofError(f'no optimizer "{match["name"]}".{near}')
     _check_steps_alone(kind)
     taken = _taken(kind)

@@ -20,18 +20,14 @@ class Unchanged:
     parameters that optimizers will change.
     """
 
-    def __init__(
-        self, modules: Iterable[nn.Module], inputs: Any, stepped: Iterable[Tensor] = (), fake: bool = False
-    ) -> None:
-        modules, stepped = list(modules), list(stepped)
+    def __init__(self, model: nn.Module, inputs: Any, stepped: Iterable[Tensor] = (), fake: bool = False) -> None:
+        stepped = list(stepped)
         given = [value for value in tree_leaves(inputs) if isinstance(value, Tensor)]
-        parameters = [parameter for module in modules for parameter in module.parameters()]
-        leaves = {id(t): t for t in (*parameters, *given, *stepped) if t.is_leaf}.values()
+        leaves = {id(t): t for t in (*model.parameters(), *given, *stepped) if t.is_leaf}.values()
         self._gradients = [(t, t.grad) for t in leaves if t.requires_grad]
         self._buffers = [
             (module._buffers, name, tensor, _Copy(tensor))
-            for root in modules
-            for module in root.modules()
+            for module in model.modules()
             for name, tensor in module._buffers.items()
             if tensor is not None and not fake and _has_values(tensor)
         ]
@@ -83,11 +79,9 @@ class _Copy:
 
 
 @contextmanager
-def unchanged(
-    modules: Iterable[nn.Module], inputs: Any, stepped: Iterable[Tensor] = (), fake: bool = False
-) -> Iterator[Unchanged]:
+def unchanged(model: nn.Module, inputs: Any, stepped: Iterable[Tensor] = (), fake: bool = False) -> Iterator[Unchanged]:
     """Begin without gradients, and put everything back at the end, the random states too."""
-    state = Unchanged(modules, inputs, stepped, fake)
+    state = Unchanged(model, inputs, stepped, fake)
     with torch.random.fork_rng(devices=state.devices):
         try:
             state.without_gradients()
