@@ -1,0 +1,232 @@
+"""Which storages were alive when: every one that an op makes or is given, until its bytes are freed.
+
+A storage is known by the identity of its Python object, which torch keeps for as long as the bytes live,
+and its end by a weak reference to that object. So nothing is kept alive, on fake tensors as on real ones.
+An op's output whose storage is not known yet is an allocation; an input whose storage is not known was
+given: it came from before the run or from outside of any op.
+"""
+
+from __future__ import annotations
+
+import weakref
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
+
+from attnprof.capture.signatures import PLAIN
+from attnprof.core.memory import KINDS
+
+PARAMETER, BUFFER, GRADIENT, OPTIMIZER, CACHE, INPUT, SAVED, TEMPORARY = range(len(KINDS))
+
+#: An entry of the log is one int, which threads cannot tear: (position, block, whether it ended).
+_BLOCK_BITS = 32
+_SHIFT = _BLOCK_BITS + 1
+_CAST = "aten._to_copy.default"
+
+
+class _Alive(weakref.ref[Any]):
+    """A weak reference to a storage that knows its block, and the id it is known by."""
+
+    __slots__ = ("block", "key")
+    block: int
+    key: int
+
+
+class Ledger:
+    """The storages of one capture, as blocks with a size and a kind, and when each came and went.
+
+    A position in time is the number of op calls that have ended, in the thread whose ``events`` were last
+    noted; ``threads`` lists from which entry of the log on which thread's that is.
+    """
+
+    def __init__(self, events: list[int]) -> None:
+        self.bytes = array("q")
+        self.kinds = bytearray()
+        self.made = bytearray()
+        self.born = array("q")
+        self.weight_copies: set[int] = set()
+        self.on_meta = False  # whether tensors on meta are the run's own, and not torch asking for shapes
+        self.hidden = 0  # tensors whose layout hides their storage
+        self.threads: list[tuple[int, list[int]]] = [(0, events)]
+        self._events = events
+        self.initial: list[int] = []  # blocks that were there before the first op
+        self._log = array("q")
+        self._known: dict[int, _Alive] = {}
+
+        known, log = self._known, self._log
+
+        def ended(alive: _Alive) -> None:
+            if known.get(alive.key) is alive:
+                del known[alive.key]
+                log.append(len(self._events) << _SHIFT | alive.block << 1 | 1)
+
+        self._ended = ended
+
+    # While the run goes on
+
+    def note(self, events: list[int], plan: Any, args: Sequence[Any], kwargs: dict[str, Any] | None, out: Any) -> None:
+        """An op that is no view has run: what it was given, and what it made."""
+        if events is not self._events:
+            self._events = events
+            self.threads.append((len(self._log), events))
+        known = self._known
+        for value in args:
+            kind = value.__class__
+            if kind in PLAIN:
+                try:
+                    if id(value.untyped_storage()) in known:
+                        continue
+                except (NotImplementedError, RuntimeError):
+                    pass
+                self._each(value, INPUT, made=False)
+            elif kind is list or kind is tuple or isinstance(value, Tensor):
+                self._each(value, INPUT, made=False)
+        if kwargs:
+            self._each(kwargs, INPUT, made=False)
+        kind = out.__class__
+        if kind in PLAIN:
+            try:
+                storage = out.untyped_storage()
+            except (NotImplementedError, RuntimeError):
+                self._each(out, TEMPORARY, made=True)
+                return
+            if id(storage) not in known and (kind is FakeTensor or self.on_meta or not out.is_meta):
+                alive = self._add(storage, TEMPORARY, made=True)
+                if plan.name == _CAST and self._is_parameter(args[0]):
+                    self.weight_copies.add(alive.block)
+        elif out is not None:
+            self._each(out, TEMPORARY, made=True)
+
+    def resized(self, value: Any) -> None:
+        """An op may have given storages another size: the old bytes are gone and new ones are there."""
+        for storage in self.storages(value):
+            alive = self._known.get(id(storage))
+            if alive is not None and storage.nbytes() != self.bytes[alive.block]:
+                del self._known[alive.key]
+                self._log.append(len(self._events) << _SHIFT | alive.block << 1 | 1)
+                self._add(storage, self.kinds[alive.block], made=True)
+
+    def give(self, value: Any, kind: int) -> None:
+        """Storages that no op was seen to make: they are there from now on."""
+        self._each(value, kind, made=False)
+
+    def classify(self, value: Any, kind: int) -> int:
+        """Say what the storages of ``value`` are, where nothing stronger was said, and count their bytes.
+
+        One that was not known has been there from the beginning.
+        """
+        total = 0
+        for storage in self.storages(value):
+            alive = self._known.get(id(storage))
+            if alive is None:
+                alive = self._add(storage, kind, made=False, initial=True)
+            if kind < self.kinds[alive.block]:
+                self.kinds[alive.block] = kind
+            total += self.bytes[alive.block]
+        return total
+
+    def blocks(self, value: Any) -> set[int]:
+        """The known blocks behind the tensors in ``value``."""
+        found = (self._known.get(id(storage)) for storage in self.storages(value))
+        return {alive.block for alive in found if alive is not None}
+
+    def alive(self, since: int) -> set[int]:
+        """The living blocks from number ``since`` on."""
+        return {alive.block for alive in list(self._known.values()) if alive.block >= since}
+
+    def _is_parameter(self, value: Any) -> bool:
+        return any(self.kinds[block] == PARAMETER for block in self.blocks(value))
+
+    def _each(self, value: Any, kind: int, *, made: bool) -> None:
+        for storage in self.storages(value):
+            if id(storage) not in self._known:
+                self._add(storage, kind, made=made)
+
+    def _add(self, storage: Any, kind: int, *, made: bool, initial: bool = False) -> _Alive:
+        block = len(self.bytes)
+        position = 0 if initial else len(self._events)
+        alive = _Alive(storage, self._ended)
+        alive.block, alive.key = block, id(storage)
+        self.bytes.append(storage.nbytes())
+        self.kinds.append(kind)
+        self.made.append(made)
+        self.born.append(position)
+        self._known[alive.key] = alive
+        if initial:
+            self.initial.append(block)
+        else:
+            self._log.append(position << _SHIFT | block << 1)
+        return alive
+
+    # Tensors to storages
+
+    def storages(self, value: Any) -> Iterator[Any]:
+        """The distinct storages of a tensor, or of the tensors in lists, tuples and dicts."""
+        seen: set[int] = set()
+        for tensor in tensors_in(value):
+            for storage in self._behind(tensor):
+                if id(storage) not in seen:
+                    seen.add(id(storage))
+                    yield storage
+
+    def _behind(self, tensor: Tensor) -> Iterable[Any]:
+        with torch._C.DisableTorchFunction():
+            if not isinstance(tensor, FakeTensor) and tensor.is_meta and not self.on_meta:
+                return ()
+            try:
+                parts = None if tensor.__class__ in PLAIN and tensor.layout is torch.strided else _parts(tensor)
+                if parts is not None:
+                    return [storage for part in parts for storage in self._behind(part)]
+                return (tensor.untyped_storage(),)
+            except NotImplementedError:
+                if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+                    return self._behind(torch._C._functorch.get_unwrapped(tensor))
+                self.hidden += 1
+            except RuntimeError:  # a lazy parameter holds nothing yet
+                pass
+            return ()
+
+    # Afterwards
+
+    def entries(self, end: int | None = None) -> Iterator[tuple[int, int]]:
+        """The log up to entry ``end`` as (position, block or ~block), what was there before first."""
+        for block in self.initial:
+            yield 0, block
+        for entry in self._log[:end]:
+            block = entry >> 1 & (1 << _BLOCK_BITS) - 1
+            yield entry >> _SHIFT, ~block if entry & 1 else block
+
+    def __len__(self) -> int:
+        return len(self._log)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...] | None:
+    """The tensors that hold the entries of a sparse tensor or a wrapper; None when it holds them itself."""
+    if is_traceable_wrapper_subclass(tensor):
+        names, _ = tensor.__tensor_flatten__()
+        return tuple(getattr(tensor, name) for name in names)
+    with _disable_current_modes():
+        if tensor.layout is torch.sparse_coo:
+            return tensor._indices(), tensor._values()
+        if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+            return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+        if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+            return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return None

@@ -1,0 +1,167 @@
+"""What autograd keeps for the backward: read off the graph, without unpacking anything.
+
+``node._raw_saved_*`` names what a node saved and runs no hook, no version check and no recomputation;
+``torch.autograd.graph.saved_tensors_hooks``, the documented way, changes what it watches. Three things are
+not on the nodes themselves and are looked up where they are: what a custom Function keeps as attributes of
+its context, what a checkpoint keeps to run again, and what a user's own hooks packed.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.utils.checkpoint import _CheckpointFrame, _Holder, _VersionWrapper
+
+_SavedTensor: Any = torch._C._autograd.SavedTensor
+_names: dict[type, tuple[str, ...]] = {}
+_UNREADABLE = ("CppFunction", "CopySlices")
+
+
+def nodes_behind(roots: Iterable[Tensor]) -> list[Any]:
+    """Every node of the graph behind ``roots``, in the order in which they were made."""
+    found: dict[Any, int] = {}
+    todo = [root.grad_fn for root in roots if root.grad_fn is not None]
+    while todo:
+        node = todo.pop()
+        if node in found:
+            continue
+        found[node] = node._sequence_nr()
+        todo.extend(before for before, _ in node.next_functions if before is not None)
+    return sorted(found, key=found.__getitem__)
+
+
+def is_readable(node: Any) -> bool:
+    """Whether a node tells what it saved; foreach ops, functions in C++ and in-place ops on views do not."""
+    return type(node).__name__ not in _UNREADABLE
+
+
+def kept_by_graph(
+    nodes: Iterable[Any], owner: Callable[[Any], int], frames: Mapping[Any, int]
+) -> Iterator[tuple[Any, int]]:
+    """What these nodes keep, each with a module: tensors, or whatever hooks made of them.
+
+    ``owner`` gives the module of a node, ``frames`` that of the checkpoints it is known for.
+    """
+    holders: dict[int, int] = {}
+    for node in nodes:
+        module = -1
+        for value in kept_by(node):
+            if module < 0:
+                module = owner(node)
+            if isinstance(value, _Holder):
+                holders.setdefault(id(value), module)
+            else:
+                yield value, module
+    while holders:  # of checkpoints, and then of those around them
+        inside, holders = holders, {}
+        for frame in _frames_of(set(inside), list(frames)):
+            module = frames.get(frame, -1)
+            if module < 0:  # a checkpoint around no module: whoever ran the first op inside
+                module = min(inside[holder] for holder in _holders_of(frame) if holder in inside)
+            for value in kept_by_checkpoint(frame):
+                if isinstance(value, _Holder):
+                    holders.setdefault(id(value), module)
+                else:
+                    yield value, module
+
+
+def kept_by(node: Any) -> Iterator[Any]:
+    """What a node saved: tensors, or whatever hooks made of them."""
+    kind = type(node)
+    if isinstance(node, BackwardCFunction):  # a class of the user's: not remembered
+        names: tuple[str, ...] = ("_raw_saved_tensors",)
+        yield from _tensors_among(vars(node))
+    else:
+        known = _names.get(kind)
+        if known is None:
+            known = _names[kind] = tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
+        names = known
+    for name in names:
+        try:
+            value = getattr(node, name)
+        except RuntimeError:  # freed by a backward that has run
+            continue
+        for saved in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(saved, _SavedTensor):
+                data = saved.data
+                if data is not None:
+                    yield data
+
+
+def _frames_of(holders: set[int], known: Iterable[Any]) -> list[Any]:
+    """The checkpoints that these of their place-holders (by id) belong to; looked for among ``known`` first."""
+    found: list[Any] = []
+    for frames in (known, _every_frame()):
+        if not holders:
+            break
+        for frame in frames:
+            own = _holders_of(frame)
+            if own & holders:
+                found.append(frame)
+                holders -= own
+    return found
+
+
+def _holders_of(frame: Any) -> set[int]:
+    """The ids of a checkpoint's living place-holders."""
+    return {id(holder) for reference in frame.weak_holders if (holder := reference()) is not None}
+
+
+def kept_by_checkpoint(frame: Any) -> Iterator[Any]:
+    """The inputs of a checkpointed region, and what selective checkpointing stored of its inside.
+
+    An input is a place-holder where the region is itself inside of another checkpoint.
+    """
+    for value in getattr(frame, "saved_args", ()):
+        yield value.data if isinstance(value, _SavedTensor) else value
+    node = getattr(frame, "input_saver", None)  # torch before 2.13
+    if node is not None:
+        yield from kept_by(node)
+    run = _captured(frame.recompute_fn)
+    yield from _tensors_among((run.get("kwargs"), run.get("fn")))
+    yield from _tensors_among(getattr(run.get("recompute_context"), "storage", None))
+
+
+def _captured(function: FunctionType) -> dict[str, Any]:
+    """The variables of enclosing functions that a function holds on to, by name."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not assigned yet, or deleted
+            continue
+    return found
+
+
+def _every_frame() -> Iterator[Any]:
+    for thing in gc.get_objects():
+        if type(thing) is _CheckpointFrame:
+            yield thing
+
+
+def _tensors_among(value: Any, depth: int = 5) -> Iterator[Tensor]:
+    """Tensors in attributes, containers and functions, those in torch's version wrappers included."""
+    if isinstance(value, Tensor):
+        yield value
+    elif depth:
+        if isinstance(value, Mapping):
+            items: Iterable[Any] = list(value.values())
+        elif isinstance(value, list | tuple | set):
+            items = value
+        elif isinstance(value, functools.partial):
+            items = (value.args, value.keywords, value.func)
+        elif isinstance(value, FunctionType):
+            items = _captured(value).values()
+        elif isinstance(value, _VersionWrapper):
+            items = (value.val,)
+        else:
+            return
+        for item in items:
+            yield from _tensors_among(item, depth - 1)
