@@ -148,6 +148,11 @@ def test_the_view_of_a_run_without_memory_says_so() -> None:
     assert text.startswith("Net · ")
 
 
+def test_the_view_has_no_phase_of_its_own() -> None:
+    with pytest.raises(AttnprofError, match="memory is shown for the whole run: leave out phase"):
+        View.of(by="memory", phase="backward")
+
+
 def view(report: Report, **options: object) -> str:
     return render(report, width=100, by="memory", **options)
 

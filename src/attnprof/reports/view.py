@@ -49,6 +49,8 @@ class View:
             raise AttnprofError(f"ops have no {what}: sort by op with another key, such as flops.")
         if by == "step" and (sort is not None or top is not None):
             raise AttnprofError("steps are shown in their order, like ones folded: leave out sort and top.")
+        if by == "memory" and phase is not None:
+            raise AttnprofError("memory is shown for the whole run: leave out phase.")
         if depth is not None and depth < 0:
             raise AttnprofError(f"depth {depth} is below 0, the model itself.")
         if top is not None and top < 1:
