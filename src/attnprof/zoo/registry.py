@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -19,13 +19,17 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Mechanism:
-    """One entry: ``symbols`` are what it is built from, ``shape`` what its input is made of; with defaults."""
+    """One entry: ``symbols`` are what it is built from, ``shape`` what its input is made of; with defaults.
+
+    ``passes_on``: it takes other symbols too (``**symbols``), for its parts, and refuses what no part knows.
+    """
 
     name: str
     kind: type[nn.Module]
     symbols: Mapping[str, Any]
     shape: Mapping[str, int]
     inputs: Callable[..., tuple[Tensor, ...]]
+    passes_on: bool = False
 
     @property
     def summary(self) -> str:
@@ -53,8 +57,9 @@ def mechanism(
         if name in _known:
             raise AttnprofError(f"the zoo has {name!r} twice.")
         parameters = inspect.signature(kind).parameters.values()
-        symbols = {p.name: p.default for p in parameters}
-        _known[name] = Mechanism(name, kind, symbols, shape or {"B": 1, "T": 128}, inputs)
+        symbols = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+        passes_on = len(symbols) < len(parameters)
+        _known[name] = Mechanism(name, kind, symbols, shape or {"B": 1, "T": 128}, inputs, passes_on)
         return kind
 
     return enter
@@ -82,7 +87,7 @@ def build(name: str, **symbols: Any) -> nn.Module:
     """
     entry = find(name)
     for symbol in symbols:
-        if symbol not in entry.symbols:
+        if symbol not in entry.symbols and not entry.passes_on:
             raise AttnprofError(f"{name} has no symbol {symbol!r}; it is built from {', '.join(entry.symbols)}.")
     return entry.kind(**symbols)
 
@@ -92,7 +97,7 @@ def inputs(name: str, **symbols: int) -> tuple[Tensor, ...]:
     entry = find(name)
     defaults = {s: v for s, v in entry.symbols.items() if v is not inspect.Parameter.empty}
     unknown = [s for s in symbols if s not in entry.symbols and s not in entry.shape]
-    if unknown:
+    if unknown and not entry.passes_on:
         raise AttnprofError(
             f"{name} has no symbol {unknown[0]!r}; its inputs are made from "
             f"{', '.join({**entry.shape, **entry.symbols})}."
@@ -113,6 +118,21 @@ def divides(**pair: int) -> None:
     positive(**pair)
     if size % by:
         raise AttnprofError(f"{part} must divide {whole}: {whole}={size} is no multiple of {part}={by}.")
+
+
+def at_most(**pair: int) -> None:
+    """Raise unless the second of two sizes is at most the first: ``at_most(E=8, k=2)``."""
+    (most, bound), (name, size) = pair.items()
+    positive(**pair)
+    if size > bound:
+        raise AttnprofError(f"{name} can be at most {most}: {name}={size} is more than {most}={bound}.")
+
+
+def one_of(known: Collection[str], **choice: str) -> None:
+    """Raise unless a choice is one of those there are: ``one_of(("relu", "gelu"), activation="gelu")``."""
+    ((name, chosen),) = choice.items()
+    if not isinstance(chosen, str) or chosen not in known:
+        raise AttnprofError(f"{name} must be one of {', '.join(known)}, not {chosen!r}.{closest(str(chosen), known)}")
 
 
 def _load() -> None:
