@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import pytest
 import torch
@@ -14,8 +15,6 @@ import attnprof
 from attnprof.analysis.report import Report
 from attnprof.analysis.training import Training
 from attnprof.core.errors import ConservationError
-from attnprof.core.memory import MemoryTrace, Saved
-from attnprof.core.trace import ROOT, Scope
 
 N, D, H = 6, 8, 2
 #: One projection [N, D] x [D, D], and one product of the scores: [H, N, D/H] x [H, D/H, N].
@@ -282,38 +281,52 @@ def test_a_frozen_part_under_no_grad() -> None:
 # Calls without a backward
 
 
-def evaluated(*, memory: bool, before: bool) -> dict[str, dict[str, int]]:
-    """Two Linears on a plain input, trained once; and run without gradients before that, or after."""
+LAYERS = {"h.0": P, "h.1": P}
+
+
+def several(*grad: bool, memory: bool = True, sizes: tuple[int, ...] = (), loss: nn.Module | None = None) -> Report:
+    """Two Linears on plain inputs, once for each ``grad``: with a backward, or without gradients."""
     model = Stack([nn.Linear(D, D), nn.Linear(D, D)])
     with attnprof.profile(model) as prof:
-        for train in (not before, before):
+        for train, size in zip(grad, sizes or (N,) * len(grad), strict=True):
             with torch.set_grad_enabled(train):
-                loss = model(*inputs(grad=False)).sum()
+                y = model(torch.ones(size, D))
+                result = y.sum() if loss is None else loss(y, y.detach())
             if train:
-                loss.backward()
+                result.backward()
     trace = prof.trace
-    layers = [i for i, record in enumerate(trace.modules) if record.fqn in ("h.0", "h.1")]
-    ends = [i + 1 for i, (_, scope) in enumerate(trace.events()) if scope == Scope(layers[1], "forward")]
-    first, kept = len(ends) // 2 - 1, dict.fromkeys(layers, 4 * N * D)
-    saved = [Saved(ends[first], {} if before else kept), Saved(ends[-1], kept if before else {})]
-    trace.memory = MemoryTrace(saved=saved) if memory else None
-    found = Report(trace).training
-    assert found is not None
-    assert (found.forward, found.backward) == (4 * P, 3 * P)
-    return causes(found)
+    if not memory:
+        trace.memory = None
+    return Report(trace)
 
 
-@pytest.mark.parametrize("before", [False, True])
-def test_a_call_without_a_backward(before: bool) -> None:
-    found = evaluated(memory=True, before=before)
-    assert found == {"call": {"h.0": -2 * P, "h.1": -2 * P}, "input": {"h.0": -P}}
+def explained(report: Report) -> dict[str, dict[str, int]]:
+    assert report.training is not None
+    return causes(report.training)
 
 
-def test_where_the_trace_cannot_tell_it_says_so() -> None:
-    found = evaluated(memory=False, before=True)
-    assert found == {"either": {"h.0": -3 * P, "h.1": -2 * P}}
-    found = evaluated(memory=False, before=False)  # what follows the last backward has none
+@pytest.mark.parametrize("grad", list(product((False, True), repeat=3))[1:])
+@pytest.mark.parametrize("loss", [None, nn.MSELoss()])
+def test_calls_without_a_backward(grad: tuple[bool, ...], loss: nn.Module | None) -> None:
+    """Each such call lacks both gradients of both layers; each other one the gradient of its input."""
+    without, trained_calls = grad.count(False), grad.count(True)
+    expected = {"input": {"h.0": -P * trained_calls}}
+    if without:
+        expected["call"] = {fqn: -2 * flops * without for fqn, flops in LAYERS.items()}
+    assert explained(several(*grad, loss=loss)) == expected
+
+
+def test_calls_after_the_last_backward_have_none() -> None:
+    found = explained(several(True, False, memory=False))
     assert found == {"call": {"h.0": -2 * P, "h.1": -2 * P}, "either": {"h.0": -P}}
+
+
+def test_where_a_trace_cannot_tell_it_says_so() -> None:
+    either = {"either": {"h.0": -3 * P, "h.1": -2 * P}}
+    assert explained(several(False, True, memory=False)) == either
+    assert explained(several(False, True, sizes=(N, N))) != either
+    # a batch of another size: which of the calls kept nothing is not known
+    assert explained(several(False, True, sizes=(2 * N, N))) == {"either": {"h.0": -5 * P, "h.1": -4 * P}}
 
 
 def test_a_layer_that_keeps_nothing_can_have_a_backward() -> None:
@@ -322,12 +335,17 @@ def test_a_layer_that_keeps_nothing_can_have_a_backward() -> None:
     with attnprof.profile(model) as prof:
         for _ in range(2):
             model(*inputs()).sum().backward()
-    trace = prof.trace
-    ends = [i + 1 for i, (_, scope) in enumerate(trace.events()) if scope == Scope(ROOT, "forward")]
-    trace.memory = MemoryTrace(saved=[Saved(ends[len(ends) // 2 - 1], {}), Saved(ends[-1], {})])
-    found = Report(trace).training
-    assert found is not None
-    assert causes(found) == {"frozen": {"": -2 * P}}
+    assert explained(prof.report()) == {"frozen": {"": -2 * P}}
+
+
+def test_training_without_a_model_given() -> None:
+    model = nn.Linear(D, D)
+    with attnprof.profile() as prof:
+        model(*inputs(grad=False)).sum().backward()
+    assert explained(prof.report()) == {"input": {"(Linear)": -P}}
+    with prof:
+        model(*inputs(grad=False)).sum().backward()
+    assert explained(prof.report()) == {"either": {"(Linear)": -2 * P}}
 
 
 # Runs that are no training

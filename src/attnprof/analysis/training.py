@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from attnprof.analysis.idle import idle
 from attnprof.analysis.tree import ModuleNode
 from attnprof.analysis.weights import Weights
 from attnprof.core.errors import ConservationError
-from attnprof.core.trace import OUTSIDE, Trace
+from attnprof.core.trace import Trace
 from attnprof.core.work import PricedOp
 
 #: ``call``: forward calls without a backward. ``frozen``: weights that need no gradient. ``input``: inputs that
@@ -26,8 +27,8 @@ from attnprof.core.work import PricedOp
 Cause = Literal["call", "frozen", "input", "either", "unreached", "less", "more"]
 _CAUSES: tuple[Cause, ...] = ("call", "frozen", "input", "either", "unreached", "less", "more")
 
-#: Calls of one signature in one module.
-Calls = Counter[tuple[int, int]]
+#: By signature: how much of an op's weight is frozen; None for an op without a weight.
+Parts = Mapping[int, Fraction | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +83,16 @@ def explain(trace: Trace, priced: Sequence[PricedOp], root: ModuleNode) -> Train
     backward = sum(node.own("backward").matmul_flops for node in nodes)
     if not backward:
         return None
-    idle: dict[int, dict[int, int]] = defaultdict(dict)
-    for (module, signature), calls in _without_backward(trace, priced, nodes).items():
-        idle[id(trace.modules[module])][signature] = calls
-    sure = _all_calls_known(trace, root)
+    parts = {id(node.record): _frozen_parts(node, priced) for node in nodes}
+    trained = {(module, s) for module, found in parts.items() for s, part in found.items() if part not in (None, 1)}
+    unused = idle(trace, lambda module, s: (id(trace.modules[module]), s) in trained)
+    alone: dict[int, dict[int, int]] = defaultdict(dict)
+    for (module, s), calls in unused.calls.items():
+        alone[id(trace.modules[module])][s] = calls
     found: dict[Cause, dict[str, int]] = {cause: {} for cause in _CAUSES}
     for node in nodes:
-        for cause, flops in _causes(node, priced, idle[id(node.record)], sure):
+        index = id(node.record)
+        for cause, flops in _causes(node, priced, parts[index], alone[index], unused.all):
             if flops:
                 found[cause][node.fqn] = flops
     training = Training(
@@ -103,21 +107,20 @@ def explain(trace: Trace, priced: Sequence[PricedOp], root: ModuleNode) -> Train
 
 
 def _causes(
-    node: ModuleNode, priced: Sequence[PricedOp], idle: Mapping[int, int], sure: bool
+    node: ModuleNode, priced: Sequence[PricedOp], parts: Parts, alone: Mapping[int, int], sure: bool
 ) -> Iterator[tuple[Cause, int]]:
     """By how much a module's own backward is off twice its own forward, and why.
 
-    ``idle`` op calls had no backward, and ``sure`` says whether these are all.
+    The op calls ``alone`` had no backward, and ``sure`` says whether these are all.
     """
-    calls = {s: n - idle.get(s, 0) for (phase, s), n in node.self_ops.items() if phase == "forward"}
+    calls = {s: n - alone.get(s, 0) for (phase, s), n in node.self_ops.items() if phase == "forward"}
     flops = {s: _flops(priced[s]) * n for s, n in calls.items() if _flops(priced[s]) * n}
     backward = node.own("backward").matmul_flops
     missing = 2 * sum(flops.values()) - backward
-    yield "call", -2 * sum(_flops(priced[s]) * n for s, n in idle.items())
+    yield "call", -2 * sum(_flops(priced[s]) * n for s, n in alone.items())
     if missing <= 0:
         yield "more", -missing
         return
-    parts = _frozen_parts(node, priced)
     if not backward and any(parts[s] is not None and parts[s] != 1 for s in flops):
         yield "unreached", -missing
         return
@@ -132,7 +135,7 @@ def _causes(
     yield "less", -(missing - frozen - inputs)
 
 
-def _frozen_parts(node: ModuleNode, priced: Sequence[PricedOp]) -> dict[int, Fraction | None]:
+def _frozen_parts(node: ModuleNode, priced: Sequence[PricedOp]) -> Parts:
     """How much of its weight is frozen, for each contraction of a module's own forward; None: it has no weight."""
     signatures = [s for phase, s in node.self_ops if phase == "forward" and _flops(priced[s])]
     weights = Weights(node, [priced[s].signature for s in signatures])
@@ -153,49 +156,3 @@ def _recomputed(root: ModuleNode, priced: Sequence[PricedOp], phase: str) -> dic
                 op = priced[s]
                 found[node.fqn] += (op.recompute.matmul_flops if phase == "backward" else _flops(op)) * calls
     return {fqn: flops for fqn, flops in found.items() if flops}
-
-
-def _all_calls_known(trace: Trace, root: ModuleNode) -> bool:
-    """Whether it is known of every call of the model if autograd kept something for a backward."""
-    calls = root.calls or max((child.calls for child in root.children), default=0)
-    return calls <= 1 or (trace.memory is not None and len(trace.memory.saved) >= calls)
-
-
-def _without_backward(trace: Trace, priced: Sequence[PricedOp], nodes: Sequence[ModuleNode]) -> Calls:
-    """Forward op calls that no backward can have followed.
-
-    Those after the last backward; and those of model calls that multiplied with a trainable weight and for
-    which autograd kept nothing, not even the other factor.
-    """
-    phases = [scope.phase for scope in trace.scopes]
-    end = next(i for i in range(len(trace) - 1, -1, -1) if phases[trace.event_scopes[i]] == "backward") + 1
-    idle = _forward_calls(trace, end, len(trace))
-    if trace.memory is None:
-        return idle
-    trained = {
-        (id(node.record), signature)
-        for node in nodes
-        for signature, part in _frozen_parts(node, priced).items()
-        if part is not None and part < 1
-    }
-    before = 0
-    for saved in sorted(trace.memory.saved, key=lambda saved: saved.at):
-        if saved.at > end:
-            break
-        if not saved.by_module:
-            found = _forward_calls(trace, before, saved.at)
-            if any((id(trace.modules[module]), signature) in trained for module, signature in found):
-                idle += found
-        before = saved.at
-    return idle
-
-
-def _forward_calls(trace: Trace, start: int, end: int) -> Calls:
-    """Forward op calls in modules among the events from ``start`` to ``end``."""
-    found: Calls = Counter()
-    pairs = zip(trace.event_signatures[start:end], trace.event_scopes[start:end], strict=True)
-    for (signature, scope), calls in Counter(pairs).items():
-        where = trace.scopes[scope]
-        if where.phase == "forward" and where.module != OUTSIDE:
-            found[where.module, signature] += calls
-    return found
