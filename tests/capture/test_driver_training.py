@@ -292,6 +292,21 @@ def test_zeros_get_their_sign_back() -> None:
     assert not torch.signbit(model.weight).any()
 
 
+@pytest.mark.parametrize("fake", [False, True], ids=["real", "fake"])
+def test_a_step_goes_on_from_the_state_it_finds(fake: bool) -> None:
+    """RAdam rectifies late steps alone: one that has come so far does, also where its count of steps is fake."""
+    model, x = Chain(), rows()
+    optimizer = torch.optim.RAdam(model.parameters(), lr=torch.tensor(0.1))
+    for _ in range(WARMED):
+        model(x).sum().backward()
+        optimizer.step()
+    before = everything(model, [optimizer])
+    late = attnprof.run(model, (x,), optimizer=optimizer, fake=fake)
+    assert differences(before, everything(model, [optimizer])) == []
+    fresh = attnprof.run(model, (x,), optimizer=lambda p: torch.optim.RAdam(p, lr=torch.tensor(0.1)))
+    assert events(late.trace) == events(fresh.trace)
+
+
 def test_a_scheduled_optimizer() -> None:
     """A scheduler replaces ``step`` on the instance and counts its calls."""
     model = Chain()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils._foreach_utils import _get_foreach_kernels_supported_devices
@@ -250,7 +250,7 @@ def borrowed(optimizers: Sequence[Optimizer], model: nn.Module, stand_ins: Mappi
     saved = [(one, dict(vars(one))) for one in every]
     try:
         for one, before in saved:
-            _copy_tensors(one, after, memo)
+            _copy_tensors(before, after, memo)
             vars(one).update(_copied(type(one).__name__, before, memo))
         yield
     finally:
@@ -259,17 +259,27 @@ def borrowed(optimizers: Sequence[Optimizer], model: nn.Module, stand_ins: Mappi
             vars(one).update(before)
 
 
-def _copy_tensors(optimizer: Optimizer, after: Mapping[int, Tensor], memo: dict[int, Any]) -> None:
-    """Put copies of the state's tensors into ``memo``: numbers such as ``step`` keep their dtype."""
-    for parameter, state in optimizer.state.items():
-        stand_in = after.get(id(parameter)) if isinstance(parameter, Tensor) else None
+def _copy_tensors(attributes: Mapping[str, Any], after: Mapping[int, Tensor], memo: dict[int, Any]) -> None:
+    """Put copies of an optimizer's tensors into ``memo``; those of a parameter's state take its dtype."""
+    for parameter, state in attributes.get("state", {}).items():
+        stand_in = after.get(id(parameter))
+        dtype = None if stand_in is None or stand_in.dtype == parameter.dtype else stand_in.dtype
         for tensor in tree_leaves(state):
-            if not isinstance(tensor, Tensor) or id(tensor) in memo:
-                continue
-            made = tensor.detach().clone()
-            if stand_in is not None and made.is_floating_point() and made.dim() and stand_in.dtype != parameter.dtype:
-                made = made.to(stand_in.dtype)
-            memo[id(tensor)] = made
+            if isinstance(tensor, Tensor) and id(tensor) not in memo:
+                memo[id(tensor)] = _copy_of(tensor, dtype)
+    for tensor in tree_leaves({name: value for name, value in attributes.items() if name != "state"}):
+        if isinstance(tensor, Tensor) and id(tensor) not in memo:
+            memo[id(tensor)] = _copy_of(tensor)
+
+
+def _copy_of(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Numbers, such as a count of steps, keep dtype and value: also under a fake mode, where a step reads them."""
+    if tensor.dim() == 0 and not isinstance(tensor, FakeTensor):
+        with unset_fake_temporarily():
+            number = tensor.item()
+        return torch.tensor(number, dtype=tensor.dtype, device=tensor.device)
+    made = tensor.detach().clone()
+    return made.to(dtype) if dtype is not None and made.is_floating_point() and made.dim() else made
 
 
 def _copied(name: str, attributes: Mapping[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
