@@ -174,6 +174,19 @@ def test_the_cache_of_a_decoder(Hkv: int, dtype: torch.dtype) -> None:
         cache = output[1]
 
 
+@pytest.mark.parametrize("fake", [False, True])
+@pytest.mark.parametrize("Hkv", [4, 2, 1])
+def test_the_cache_grows_by_one_token_a_step(Hkv: int, fake: bool) -> None:
+    """After a prompt of P and i more tokens it holds P + i: the last token made is not read any more."""
+    B, d, H, L, V, P, N = 2, 32, 4, 3, 50, 5, 4
+    report = attnprof.run(decoder(d, H, Hkv, L, V), (prompt(B, P, V),), generate=N, fake=fake)
+    token = 2 * B * Hkv * (d // H) * 4  # of one layer
+    held = range(P, P + N)
+    assert [step.tokens for step in report.steps] == list(held)
+    assert [step.cache.layer_bytes for step in report.steps if step.cache] == [(S * token,) * L for S in held]
+    assert [step.cache_growth for step in report.steps] == [P * L * token] + [L * token] * (N - 1)
+
+
 def test_gpt2() -> None:
     """c_attn 6 d^2, c_proj 2 d^2, an FFN of 4 d f; the head reads only the last token, as generate asks for."""
     B, d, f, L, V, P, N = 2, 32, 48, 2, 50, 5, 5
@@ -182,6 +195,7 @@ def test_gpt2() -> None:
     layer, head = 8 * d**2 + 4 * d * f, 2 * d * V
     steps = [B * (L * (layer + 4 * t * d) + head) for t in range(P + 1, P + N)]
     assert matmul(report) == [B * (L * (P * layer + 4 * P * P * d) + head), *steps]
+    assert [step.cache_bytes for step in report.steps] == [2 * B * L * S * d * 4 for S in range(P, P + N)]
 
 
 @pytest.mark.parametrize("Hkv", [4, 2, 1])
@@ -196,12 +210,14 @@ def test_llama(Hkv: int) -> None:
     layer, head = 4 * d * H * dh + 4 * d * Hkv * dh + 6 * d * f, 2 * d * V
     steps = [B * (L * (layer + 4 * t * H * dh) + head) for t in range(P + 1, P + N)]
     assert matmul(report) == [B * (L * (P * layer + 4 * P * P * H * dh) + head), *steps]
+    assert [step.cache_bytes for step in report.steps] == [2 * B * L * S * Hkv * dh * 4 for S in range(P, P + N)]
 
 
 def test_a_recurrent_model_pays_the_same_for_every_token() -> None:
     config = hf.MambaConfig(hidden_size=16, num_hidden_layers=2, state_size=4, vocab_size=50)
     report = attnprof.run(hf.MambaForCausalLM(config), (), {"input_ids": prompt(1, 5, 50)}, generate=6)
     assert len({step.cost for step in report.steps[1:]}) == 1
+    assert [step.cache_growth for step in report.steps[1:]] == [0] * 5
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
