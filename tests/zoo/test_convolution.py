@@ -87,21 +87,26 @@ def test_pairs_are_the_taps_inside_the_sequence(name: str, causal: bool) -> None
         for T in range(1, 12):
             seen = (lambda i, j, k=k: 0 <= i - j < k) if causal else (lambda i, j, q=q: abs(i - j) <= q)
             assert net.pairs(T) == pairs_of(seen, T)
-            if not causal and T > q:
+            if not causal and q < T:
                 assert net.pairs(T) == k * T - q * (q + 1)
-            if causal and T >= k:
+            if causal and k <= T:
                 assert net.pairs(T) == k * T - k * (k - 1) // 2
 
 
 def test_only_im2col_copies_the_windows() -> None:
-    """Windows are written once, B T d k elements; the direct kernel pads, B d (T + k - 1), and copies nothing."""
+    """Windows are written once, B T d k elements. The direct kernel pads inside; a causal one before, on one side."""
     B, T, d, k, width = 2, 9, 4, 5, 8
     x = normal(B, T, d)
-    copied = attnprof.run(double(zoo.build("depthwise-conv-im2col", d=d, k=k)), (x,)).by_operator("forward")
-    direct = attnprof.run(double(zoo.build("depthwise-conv", d=d, k=k)), (x,)).by_operator("forward")
-    assert copied["aten.clone.default"].write_bytes == B * T * d * k * width
-    assert "aten.clone.default" not in direct
-    assert direct["aten.constant_pad_nd.default"].write_bytes == B * d * (T + k - 1) * width
+
+    def written(name: str, causal: bool) -> dict[str, int]:
+        report = attnprof.run(double(zoo.build(name, d=d, k=k, causal=causal)), (x,))
+        return {op: cost.write_bytes for op, cost in report.by_operator("forward").items() if cost.write_bytes}
+
+    for causal in (False, True):
+        assert written("depthwise-conv-im2col", causal)["aten.clone.default"] == B * T * d * k * width
+    out = {"aten.convolution.default": B * T * d * width}
+    assert written("depthwise-conv", False) == out
+    assert written("depthwise-conv", True) == out | {"aten.constant_pad_nd.default": B * (T + k - 1) * d * width}
 
 
 @both

@@ -18,6 +18,7 @@ class _DepthwiseConvolution(nn.Module):
         positive(d=d, k=k)
         if k % 2 == 0 and not causal:
             raise AttnprofError(f"k must be odd for as many taps on each side, not {k}; or causal=True.")
+        self.causal = causal
         self.before = k - 1 if causal else k // 2
         self.after = 0 if causal else k // 2
         self.weight = nn.Parameter(torch.randn(d, k) * k**-0.5)
@@ -32,22 +33,24 @@ class _DepthwiseConvolution(nn.Module):
 
 @mechanism("depthwise-conv")
 class DepthwiseConv(_DepthwiseConvolution):
-    """Depthwise convolution in one direct kernel, which copies nothing.
+    """Depthwise convolution in one direct kernel, which copies no windows.
 
     x [B, T, d] -> y [B, T, d], y[t] = sum of weight[j] x[t - q + j] with q = (k - 1) / 2, zeros outside;
     ``causal``: x[t - k + 1 + j], so that no later token is seen.
 
         forward     2 B T d k; the taps on padding are executed too: useful 2 B d pairs(T)
         backward    4 B T d k
-        saved       B T d (the input; padded by k - 1 when causal)
+        saved       B T d (the input), causal B (T + k - 1) d (the input, padded on the left)
         parameters  d k
 
     LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998; depthwise: Chollet, Xception, 2017.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = F.pad(x.transpose(1, 2), (self.before, self.after))
-        return F.conv1d(channels, self.weight[:, None], groups=len(self.weight)).transpose(1, 2)
+        channels, taps = x.transpose(1, 2), self.weight[:, None]
+        if self.causal:
+            channels = F.pad(channels, (self.before, 0))
+        return F.conv1d(channels, taps, padding=self.after, groups=len(taps)).transpose(1, 2)
 
 
 @mechanism("depthwise-conv-im2col")
@@ -59,7 +62,7 @@ class DepthwiseConvIm2col(_DepthwiseConvolution):
 
         forward     2 B T d k; useful 2 B d pairs(T)
         backward    4 B T d k
-        saved       B T d k (the windows)
+        saved       B T d k (the windows); with k = 1 they are the input: B T d
         parameters  d k
 
     Chellapilla et al., High Performance Convolutional Neural Networks for Document Processing, 2006.

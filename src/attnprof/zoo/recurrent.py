@@ -87,7 +87,7 @@ class DiagonalRNN(_DiagonalRNN):
     x [B, T, d] -> h [B, T, d], h[0] = x[0]. Causal. Streaming needs one h [B, d], whatever T.
 
         forward     2 B d (T - 1) vector FLOPs and no matmul; T - 1 steps, one after the other
-        saved       every h but the last, B (T - 1) d
+        saved       x, whose first position is h[0], and the other h but the last: B (2 T - 2) d
         parameters  d
 
     Martin and Cundy, Parallelizing Linear Recurrent Neural Nets Over Sequence Length, 2018.
@@ -108,6 +108,7 @@ class DiagonalRNNHillisSteele(_DiagonalRNN):
 
         forward     3 B d combines(T) vector FLOPs and no matmul, in ceil(log2 T) rounds
         combines    T r - 2^r + 1 with r = ceil(log2 T); T a power of two: T log2 T - T + 1
+        saved       x and both of the pair after every round but the last: B T d (2 r - 1)
         parameters  d
 
     Decays may differ per position at the same cost. Hillis and Steele, Data Parallel Algorithms, 1986.
@@ -130,6 +131,7 @@ class DiagonalRNNBrentKung(_DiagonalRNN):
 
         forward     3 B d combines(T) vector FLOPs and no matmul, in up to 2 floor(log2 T) rounds
         combines    W(T) = T - 1 + W(floor(T / 2)), W(1) = 0; T a power of two: 2 T - 2 - log2 T
+        saved       B d (4 T - 5), T a power of two: x, the pairs joined on the way up, the states on the way down
         parameters  d
 
     Decays may differ per position at the same cost. Brent and Kung, A Regular Layout for Parallel Adders, 1982.
