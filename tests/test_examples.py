@@ -75,7 +75,7 @@ def test_huggingface_llama_8b_on_fake_tensors() -> None:
     assert {p.dtype for node in report.root.walk() for p in node.record.parameters} == {"bfloat16"}
 
 
-@pytest.mark.parametrize("name", ["training_loop.py"])
+@pytest.mark.parametrize("name", ["decoding.py", "training_loop.py"])
 def test_scripts_print_a_table(name: str) -> None:
     done = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, check=True)
     assert "coverage" in done.stdout
