@@ -44,6 +44,13 @@ def counted(
     return Flops(*(report.phases[phase].matmul_flops if phase in report.phases else 0 for phase in Flops._fields))
 
 
+def saved_bytes(net: nn.Module, *args: Any) -> int:
+    """What autograd keeps for backward once the forward has returned, parameters excluded, as attnprof measures."""
+    memory = attnprof.run(net, differentiable(args), backward=True).memory
+    assert memory is not None
+    return memory.saved_bytes
+
+
 def vector_flops(net: nn.Module, *args: Any) -> int:
     """The vector FLOPs of a forward."""
     return attnprof.run(net, args, strict=True).phases["forward"].vector_flops
@@ -120,6 +127,32 @@ def assert_sees_everything(call: Callable[[Tensor], Tensor], x: Tensor) -> None:
     changed[:, -1] += 1
     with torch.no_grad():
         assert not torch.equal(call(changed)[:, 0], call(x)[:, 0])
+
+
+def attention_by_position(
+    q: Tensor, k: Tensor, v: Tensor, sees: Callable[[int, int], bool] = lambda i, j: True
+) -> Tensor:
+    """softmax(q kᵀ / √dh) v, one query after the other over the keys it sees: q [T, dh], k [S, dh], v [S, dv]."""
+    rows = []
+    for i, query in enumerate(q):
+        seen = [j for j in range(len(k)) if sees(i, j)]
+        weights = [torch.exp(query.dot(k[j]) / len(query) ** 0.5) for j in seen]
+        rows.append(sum(w * v[j] for w, j in zip(weights, seen, strict=True)) / sum(weights))
+    return torch.stack(rows)
+
+
+def by_sample_and_head(
+    q: Tensor, k: Tensor, v: Tensor, H: int, Hkv: int, head: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> Tensor:
+    """``head`` on every sample and query head of [B, T, H dh] and [B, S, Hkv dh], results side by side.
+
+    Head h has columns [h dh, (h + 1) dh); query head h uses key head h // (H / Hkv).
+    """
+    samples = []
+    for b in range(len(q)):
+        qs, ks, vs = q[b].chunk(H, -1), k[b].chunk(Hkv, -1), v[b].chunk(Hkv, -1)
+        samples.append(torch.cat([head(qs[h], ks[h * Hkv // H], vs[h * Hkv // H]) for h in range(H)], -1))
+    return torch.stack(samples)
 
 
 def pairs_of(seen: Callable[[int, int], bool], T: int, S: int | None = None) -> int:
