@@ -184,3 +184,45 @@ def test_validation_between_steps() -> None:
     training, validation = units(**{"0": (1, 1), "2": (1, 2)}), units(**{"0": (1,), "2": (1,)})
     assert matmul_steps(report) == [training, validation] * 2
     assert [phase_vector(step, "optimizer") for step in steps(report)] == [2 * 2 * PARAMETERS, 0] * 2
+
+
+class Loop(nn.Module):
+    """A training loop that is itself a module, with its optimizer and its loss."""
+
+    def __init__(self, closure: bool) -> None:
+        super().__init__()
+        self.net, self.closure = nn.Sequential(linear(), linear()), closure
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1, momentum=0.9, foreach=False)
+
+    def backward(self, x: Tensor) -> Tensor:
+        self.optimizer.zero_grad()
+        loss = self.net(x).sum()
+        loss.backward()
+        return loss
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.closure:
+            loss = self.optimizer.step(lambda: self.backward(x))
+        else:
+            loss = self.backward(x)
+            self.optimizer.step()
+        return loss.detach() * 2
+
+
+@pytest.mark.parametrize("closure", [False, True])
+def test_a_loop_that_is_a_module(closure: bool) -> None:
+    """Its steps are the optimizer's, although it is running; the loss and what follows are its own."""
+    loop = Loop(closure)
+    with attnprof.profile(loop) as prof:
+        for _ in range(2):
+            loop(data())
+            prof.step()
+    report = prof.report()
+    assert matmul_steps(report) == [units(**{"net.0": (1, 1), "net.1": (1, 2)})] * 2
+    first, second = steps(report)
+    n = 2 * PARAMETERS
+    assert (phase_vector(first, "optimizer_init"), phase_vector(first, "optimizer")) == (2 * n, 0)
+    assert (phase_vector(second, "optimizer_init"), phase_vector(second, "optimizer")) == (0, 4 * n)
+    for step in (first, second):
+        assert step["", "forward"].vector_flops == ROWS * D - 1 + 1  # the sum, and twice the loss
+        assert phase_vector(step, "other") == 0

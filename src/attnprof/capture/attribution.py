@@ -63,6 +63,7 @@ class OptimizerStep(NamedTuple):
 
     phase: str
     task: int  # the graph task it was called in
+    depth: int  # how many modules were running: those it runs itself (a closure) are above
     first_event: int
     markers: int  # the blocks that were open, its own included
 
@@ -129,8 +130,11 @@ class Attribution:
         self.scope, self.latest = None, -1
 
     def _settle(self, module: int, hooks: Any) -> None:
-        """What a module that runs outside any backward does: forward, unless a saved tensor is asked for."""
-        if module == OUTSIDE:
+        """What a module that runs outside any backward does: forward, unless a saved tensor is asked for.
+
+        A training loop may be a module itself: in a step that it calls, each op is looked at.
+        """
+        if module == OUTSIDE or (self._steps and self._steps[-1].depth == len(self.stack)):
             self.scope = None
         elif hooks is None or _recomputed_frame(hooks[0]) is None:
             self.scope = self._id_of(module, "forward")
@@ -150,10 +154,8 @@ class Attribution:
 
     def begin_step(self, phase: str) -> None:
         """``Optimizer.step`` begins; modules and backwards that it runs (a closure) keep their own phase."""
-        self._steps.append(OptimizerStep(phase, _task(), len(self._events), self._markers))
-        self.latest = -1
-        if not self.stack:
-            self.scope = None
+        self._steps.append(OptimizerStep(phase, _task(), len(self.stack), len(self._events), self._markers))
+        self.scope, self.latest = None, -1
 
     def end_step(self, has_state: bool) -> None:
         """It ended. One that keeps no state created none: it was a step like any other."""
@@ -165,8 +167,7 @@ class Attribution:
             for event in range(step.first_event, len(self._events)):
                 if self._events[event] == init:
                     self._events[event] = steady
-        if not self.stack:
-            self.scope = None
+        self.scope = None
 
     def mark_block(self, change: int) -> None:
         """A ``record_function`` block begins (1) or ends (-1).
@@ -182,7 +183,8 @@ class Attribution:
     def forward(self) -> int:
         """The scope of an op outside any backward, where ``scope`` does not say.
 
-        In no module and no optimizer step: forward if it made an autograd node (a loss), other if not.
+        An optimizer step's is the optimizer's, but a closure's loss is forward. In no module and no step: forward if
+        it made an autograd node (a loss), other if not.
         """
         number, last = _number(), self.last
         module = self.stack[-1] if self.stack else OUTSIDE
@@ -193,12 +195,12 @@ class Attribution:
         self._settle(module, hooks)
         if self.scope is not None:
             return self.scope
-        if self._steps and not (number > last and _grad_enabled()):  # a closure's loss is forward
+        if self._steps and not (number > last and _grad_enabled()):
             return self._id_of(OPTIMIZER, self._steps[-1].phase)
         frame = None if hooks is None else _recomputed_frame(hooks[0])
         if frame is not None:
             return self._id_of(self._checkpoints.get(frame, OUTSIDE), "recompute")
-        return self._id_of(OUTSIDE, "forward" if number > last else "other")
+        return self._id_of(module, "forward" if number > last else "other")
 
     def backward(self, node: Any) -> int:
         """The scope of an op that ``node``'s backward runs."""
