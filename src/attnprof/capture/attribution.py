@@ -93,7 +93,7 @@ class Attribution:
         #: The node that ran the latest op and the scope of its next one, if no module or step runs; else -1.
         self.latest, self.latest_scope = -1, 0
         #: The module that called each live checkpoint, by the checkpoint's own frame.
-        self._checkpoints: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self.checkpoints: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._undecided: list[int] = []  # events booked by rule 3 before the task's grad mode was known
 
     # Module boundaries
@@ -199,7 +199,7 @@ class Attribution:
             return self._id_of(OPTIMIZER, self._steps[-1].phase)
         frame = None if hooks is None else _recomputed_frame(hooks[0])
         if frame is not None:
-            return self._id_of(self._checkpoints.get(frame, OUTSIDE), "recompute")
+            return self._id_of(self.checkpoints.get(frame, OUTSIDE), "recompute")
         return self._id_of(module, "forward" if number > last else "other")
 
     def backward(self, node: Any) -> int:
@@ -212,7 +212,7 @@ class Attribution:
             return self._id_of(stack[-1], "recompute")
         if steps and steps[-1].task == task:
             return self._id_of(OPTIMIZER, steps[-1].phase)
-        owner = self._owner(node, number)
+        owner = self.owner_of(node, number)
         if grad:
             return self._with_grad(node, task, owner)
         if self._task_grad[0] != task and not _is_python(node):
@@ -230,7 +230,7 @@ class Attribution:
         frame = None if hooks is None else _recomputed_frame(hooks[0])
         phase = "backward"
         if frame is not None:
-            owner = self._checkpoints.get(frame, owner)
+            owner = self.checkpoints.get(frame, owner)
             phase = "recompute"
         elif self._task_grad[0] == task:
             phase = "backward" if self._task_grad[1] else "recompute"
@@ -254,7 +254,8 @@ class Attribution:
             self._events[event] = self._id_of(module, "backward")
         self._undecided.clear()
 
-    def _owner(self, node: Any, number: int) -> int:
+    def owner_of(self, node: Any, number: int) -> int:
+        """The module whose op made a node, which has this number."""
         if not self._trusted:
             return OUTSIDE
         if number == _UNNUMBERED:
@@ -265,8 +266,8 @@ class Attribution:
     def _remember_checkpoint(self, pack: Any) -> None:
         if getattr(pack, "__qualname__", "").startswith("_checkpoint_hook"):
             frame = _closure(pack, "frame")
-            if frame is not None and frame not in self._checkpoints:
-                self._checkpoints[frame] = self.stack[-1] if self.stack else OUTSIDE
+            if frame is not None and frame not in self.checkpoints:
+                self.checkpoints[frame] = self.stack[-1] if self.stack else OUTSIDE
 
 
 def _is_python(node: Any) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,9 +23,10 @@ from attnprof.core.memory import KINDS
 
 PARAMETER, BUFFER, GRADIENT, OPTIMIZER, CACHE, INPUT, SAVED, TEMPORARY = range(len(KINDS))
 
-#: An entry of the log is one int, which threads cannot tear: (position, block, whether it ended).
-_BLOCK_BITS = 32
+#: An entry of the log is one int, which threads cannot tear: (clock, position, block, whether it ended).
+_BLOCK_BITS, _POSITION_BITS, _CLOCK_BITS = 27, 27, 8
 _SHIFT = _BLOCK_BITS + 1
+_CLOCK_SHIFT = _SHIFT + _POSITION_BITS
 _CAST = "aten._to_copy.default"
 
 
@@ -37,23 +38,36 @@ class _Alive(weakref.ref[Any]):
     key: int
 
 
+class Clock:
+    """The time of one thread: how many of its op calls have ended."""
+
+    __slots__ = ("bits", "events")
+
+    def __init__(self, events: list[int], number: int) -> None:
+        self.events = events
+        self.bits = min(number, (1 << _CLOCK_BITS) - 1) << _CLOCK_SHIFT
+
+    def now(self) -> int:
+        """This moment as an entry of the log without a block."""
+        return self.bits | len(self.events) << _SHIFT
+
+
 class Ledger:
     """The storages of one capture, as blocks with a size and a kind, and when each came and went.
 
-    A position in time is the number of op calls that have ended, in the thread whose ``events`` were last
-    noted; ``threads`` lists from which entry of the log on which thread's that is.
+    Time is told by the clock of the thread that ran the latest op.
     """
 
-    def __init__(self, events: list[int]) -> None:
+    def __init__(self) -> None:
         self.bytes = array("q")
         self.kinds = bytearray()
         self.made = bytearray()
-        self.born = array("q")
+        self.born = array("q")  # a moment for each block
         self.weight_copies: set[int] = set()
         self.on_meta = False  # whether tensors on meta are the run's own, and not torch asking for shapes
         self.hidden = 0  # tensors whose layout hides their storage
-        self.threads: list[tuple[int, list[int]]] = [(0, events)]
-        self._events = events
+        self._clocks: list[Clock] = []
+        self._clock = self.clock([])
         self.initial: list[int] = []  # blocks that were there before the first op
         self._log = array("q")
         self._known: dict[int, _Alive] = {}
@@ -63,17 +77,22 @@ class Ledger:
         def ended(alive: _Alive) -> None:
             if known.get(alive.key) is alive:
                 del known[alive.key]
-                log.append(len(self._events) << _SHIFT | alive.block << 1 | 1)
+                log.append(self._clock.now() | alive.block << 1 | 1)
 
         self._ended = ended
 
+    def clock(self, events: list[int]) -> Clock:
+        """The clock of one more thread."""
+        self._clocks.append(Clock(events, len(self._clocks)))
+        return self._clocks[-1]
+
     # While the run goes on
 
-    def note(self, events: list[int], plan: Any, args: Sequence[Any], kwargs: dict[str, Any] | None, out: Any) -> None:
+    def note(self, clock: Clock, plan: Any, args: Sequence[Any], kwargs: dict[str, Any] | None, out: Any) -> None:
         """An op that is no view has run: what it was given, and what it made."""
-        if events is not self._events:
-            self._events = events
-            self.threads.append((len(self._log), events))
+        self._clock = clock
+        if plan.resizes:
+            self._resized((args, kwargs))
         known = self._known
         for value in args:
             kind = value.__class__
@@ -97,34 +116,34 @@ class Ledger:
                 return
             if id(storage) not in known and (kind is FakeTensor or self.on_meta or not out.is_meta):
                 alive = self._add(storage, TEMPORARY, made=True)
-                if plan.name == _CAST and self._is_parameter(args[0]):
+                if plan.name == _CAST and self.is_parameter(args[0]):
                     self.weight_copies.add(alive.block)
         elif out is not None:
             self._each(out, TEMPORARY, made=True)
 
-    def resized(self, value: Any) -> None:
+    def _resized(self, value: Any) -> None:
         """An op may have given storages another size: the old bytes are gone and new ones are there."""
         for storage in self.storages(value):
             alive = self._known.get(id(storage))
             if alive is not None and storage.nbytes() != self.bytes[alive.block]:
                 del self._known[alive.key]
-                self._log.append(len(self._events) << _SHIFT | alive.block << 1 | 1)
+                self._log.append(self._clock.now() | alive.block << 1 | 1)
                 self._add(storage, self.kinds[alive.block], made=True)
 
     def give(self, value: Any, kind: int) -> None:
         """Storages that no op was seen to make: they are there from now on."""
         self._each(value, kind, made=False)
 
-    def classify(self, value: Any, kind: int) -> int:
+    def classify(self, value: Any, kind: int, *, from_the_beginning: bool = True) -> int:
         """Say what the storages of ``value`` are, where nothing stronger was said, and count their bytes.
 
-        One that was not known has been there from the beginning.
+        One that was not known has been there from the beginning, or else from now on.
         """
         total = 0
         for storage in self.storages(value):
             alive = self._known.get(id(storage))
             if alive is None:
-                alive = self._add(storage, kind, made=False, initial=True)
+                alive = self._add(storage, kind, made=False, initial=from_the_beginning)
             if kind < self.kinds[alive.block]:
                 self.kinds[alive.block] = kind
             total += self.bytes[alive.block]
@@ -135,11 +154,17 @@ class Ledger:
         found = (self._known.get(id(storage)) for storage in self.storages(value))
         return {alive.block for alive in found if alive is not None}
 
-    def alive(self, since: int) -> set[int]:
-        """The living blocks from number ``since`` on."""
-        return {alive.block for alive in list(self._known.values()) if alive.block >= since}
+    def made_by(self, clock: Clock, since: int) -> dict[int, int]:
+        """The living blocks from number ``since`` on that ops of this thread made, with the op call."""
+        found = (alive.block for alive in list(self._known.values()) if alive.block >= since)
+        return {
+            block: _position(self.born[block])
+            for block in found
+            if self.made[block] and self.born[block] >> _CLOCK_SHIFT == clock.bits >> _CLOCK_SHIFT
+        }
 
-    def _is_parameter(self, value: Any) -> bool:
+    def is_parameter(self, value: Any) -> bool:
+        """Whether it is known to be in a parameter's storage."""
         return any(self.kinds[block] == PARAMETER for block in self.blocks(value))
 
     def _each(self, value: Any, kind: int, *, made: bool) -> None:
@@ -149,18 +174,18 @@ class Ledger:
 
     def _add(self, storage: Any, kind: int, *, made: bool, initial: bool = False) -> _Alive:
         block = len(self.bytes)
-        position = 0 if initial else len(self._events)
+        now = self._clock.now()
         alive = _Alive(storage, self._ended)
         alive.block, alive.key = block, id(storage)
         self.bytes.append(storage.nbytes())
         self.kinds.append(kind)
         self.made.append(made)
-        self.born.append(position)
+        self.born.append(now)
         self._known[alive.key] = alive
         if initial:
             self.initial.append(block)
         else:
-            self._log.append(position << _SHIFT | block << 1)
+            self._log.append(now | block << 1)
         return alive
 
     # Tensors to storages
@@ -193,16 +218,24 @@ class Ledger:
 
     # Afterwards
 
-    def entries(self, end: int | None = None) -> Iterator[tuple[int, int]]:
-        """The log up to entry ``end`` as (position, block or ~block), what was there before first."""
+    def entries(self, offsets: Mapping[int, int], end: int | None = None) -> Iterator[tuple[int, int]]:
+        """The log up to entry ``end`` as (position, block or ~block), what was there before first.
+
+        ``offsets`` are the positions in the whole trace at which each thread's events (by id) begin.
+        """
         for block in self.initial:
             yield 0, block
+        starts = [offsets.get(id(clock.events), 0) for clock in self._clocks]
         for entry in self._log[:end]:
             block = entry >> 1 & (1 << _BLOCK_BITS) - 1
-            yield entry >> _SHIFT, ~block if entry & 1 else block
+            yield _position(entry) + starts[entry >> _CLOCK_SHIFT], ~block if entry & 1 else block
 
     def __len__(self) -> int:
         return len(self._log)
+
+
+def _position(moment: int) -> int:
+    return moment >> _SHIFT & (1 << _POSITION_BITS) - 1
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -221,7 +254,8 @@ def _parts(tensor: Tensor) -> tuple[Tensor, ...] | None:
     """The tensors that hold the entries of a sparse tensor or a wrapper; None when it holds them itself."""
     if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
-        return tuple(getattr(tensor, name) for name in names)
+        inner = (getattr(tensor, name) for name in names)
+        return tuple(part for part in inner if isinstance(part, Tensor))
     with _disable_current_modes():
         if tensor.layout is torch.sparse_coo:
             return tensor._indices(), tensor._values()

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from attnprof.capture import saved
-from attnprof.capture.ledger import BUFFER, GRADIENT, INPUT, OPTIMIZER, PARAMETER, SAVED, Ledger
-from attnprof.core.memory import MemoryTrace, Saved
+from attnprof.capture import kv_cache, saved
+from attnprof.capture.ledger import BUFFER, CACHE, GRADIENT, INPUT, OPTIMIZER, PARAMETER, SAVED, Ledger
+from attnprof.core.memory import KVCache, MemoryTrace, Saved
 
 if TYPE_CHECKING:
+    from attnprof.capture.mode import ThreadRecorder
     from attnprof.capture.modules import Modules
 
 _is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
@@ -36,17 +37,19 @@ _DEPTH = 6
 class Memory:
     """Everything that one capture knows of memory."""
 
-    def __init__(self, modules: Modules, events: list[int]) -> None:
-        self.ledger = Ledger(events)
-        self.note = self.ledger.note
+    def __init__(self, modules: Modules) -> None:
+        self.ledger = Ledger()
+        self.note, self.clock = self.ledger.note, self.ledger.clock
         self._modules = modules
         self._parameters: list[weakref.ref[Tensor]] = []
         self._records = -1  # how many modules there were when their parameters were last looked at
         self._sizes: dict[str, int] = defaultdict(int)
         self._optimizers: weakref.WeakKeyDictionary[Optimizer, dict[str, int]] = weakref.WeakKeyDictionary()
         self._optimizer_bytes: dict[str, int] = {}
-        self._masters: list[weakref.ref[Tensor]] = []  # parameters of optimizers that are no module's
+        #: Parameters of optimizers that are no module's.
+        self._masters: weakref.WeakKeyDictionary[Optimizer, list[weakref.ref[Tensor]]] = weakref.WeakKeyDictionary()
         self._saved: list[tuple[list[int], Saved]] = []
+        self._caches: list[tuple[list[int], KVCache]] = []
         self._watched: set[int] = set()  # the graph tasks whose end will be told
         self._end: int | None = None  # of the log, while the capture is closed
 
@@ -73,44 +76,51 @@ class Memory:
         self.ledger.give(args, INPUT)
         return len(self.ledger.bytes)
 
-    def after_call(
-        self, events: list[int], owner: Callable[[Any], int], frames: Mapping[Any, int], maker: Callable[[int], int],
-        inputs: Any, output: Any, since: int,
-    ) -> None:  # fmt: skip
-        """Its forward has returned.
+    def after_call(self, thread: ThreadRecorder, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        """Its forward has returned, in this thread."""
+        attribution = thread.attribution
 
-        ``owner`` and ``maker`` give the module of an autograd node and of the op call with this number;
-        ``frames`` the module that called each checkpoint; ``since`` what :meth:`before_call` returned.
-        """
+        def owner(node: Any) -> int:
+            return attribution.owner_of(node, node._sequence_nr())
+
         ledger = self.ledger
         size, kinds = ledger.bytes, ledger.kinds
         by_block: dict[int, int] = {}  # the module whose op was the first to save it
         with torch._C.DisableTorchFunction():
             carried = list(_carried(output))
             nodes = saved.nodes_behind(t for t in carried if t.requires_grad)
-            for value, module in saved.kept_by_graph(nodes, owner, frames):
+            ledger.classify(saved.parameters_among(nodes), PARAMETER, from_the_beginning=False)
+            for value, saver in saved.kept_by_graph(nodes, owner, attribution.checkpoints):
                 for block in ledger.blocks(value):
                     if kinds[block] > BUFFER:
-                        by_block.setdefault(block, module)
-        given = ledger.blocks(list(_carried(inputs)))
-        rest = ledger.alive(since) - by_block.keys() - given - ledger.blocks(carried)
+                        by_block.setdefault(block, saver)
+        given = ledger.blocks(list(_carried((args, kwargs))))
+        made = ledger.made_by(thread.clock, thread.since)
+        rest = made.keys() - by_block.keys() - given - ledger.blocks(carried)
         if any(kinds[block] > GRADIENT for block in rest):
             self._look_at_modules()  # a buffer may have been made anew
-        kept = {b: maker(ledger.born[b]) for b in sorted(rest) if kinds[b] > GRADIENT and ledger.made[b]}
+        kept = {block: thread.module_of(made[block]) for block in sorted(rest) if kinds[block] > GRADIENT}
         if not all(map(saved.is_readable, nodes)):
             by_block |= kept
             kept = {}
         for block in by_block:
             kinds[block] = min(kinds[block], SAVED)
         found = Saved(
-            at=len(events),
+            at=len(thread.events),
             by_module=_by_module(by_block, size),
             input_bytes=sum(size[block] for block in by_block.keys() & given),
             weight_copy_bytes=sum(size[block] for block in by_block.keys() & ledger.weight_copies),
             held=_by_module(kept, size),
         )
         if found.by_module or found.held:
-            self._saved.append((events, found))
+            self._saved.append((thread.events, found))
+        self._look_at_cache(thread, module, args, kwargs, output)
+
+    def _look_at_cache(self, thread: ThreadRecorder, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        size = kv_cache.cache_of(module, args, kwargs, output)
+        if size is not None:
+            self.ledger.classify(kv_cache.layers(kv_cache.find(module, args, kwargs, output)), CACHE)
+            self._caches.append((thread.events, KVCache(len(thread.events), size.layer_bytes, size.tokens)))
 
     # Backward and optimizer
 
@@ -131,21 +141,31 @@ class Memory:
         """``optimizer.step`` begins: its state has been there before this, unless an op was seen to make it."""
         known = {id(reference()) for reference in self._parameters}
         owned = (p for group in optimizer.param_groups for p in group["params"] if isinstance(p, Tensor))
-        self._masters = [weakref.ref(p) for p in owned if id(p) not in known]
+        self._masters[optimizer] = [weakref.ref(p) for p in owned if id(p) not in known]
         self._look_at_gradients()
-        self.after_step(optimizer)
+        self._look_at_state(optimizer, from_the_beginning=True)
 
     def after_step(self, optimizer: Optimizer) -> None:
         """It ended: what it keeps."""
+        self._look_at_state(optimizer, from_the_beginning=False)
+
+    def _look_at_state(self, optimizer: Optimizer, *, from_the_beginning: bool) -> None:
+        ledger = self.ledger
         with torch._C.DisableTorchFunction():
             tensors: dict[str, list[Any]] = defaultdict(list)
             for state in optimizer.state.values():
                 for name, value in state.items():
                     tensors[str(name)].append(value)
-            masters = [p for reference in self._masters if (p := reference()) is not None]
-            found = {name: self.ledger.classify(values, OPTIMIZER) for name, values in tensors.items()}
-            if masters:
-                found["parameters"] = self.ledger.classify(masters, OPTIMIZER if self._parameters else PARAMETER)
+            masters = [p for reference in self._masters.get(optimizer, ()) if (p := reference()) is not None]
+            if self._parameters:
+                tensors["parameters"] = [p for p in masters if not ledger.is_parameter(p)]
+            elif masters:  # of no module: the parameters of the run
+                size = ledger.classify(masters, PARAMETER)
+                self._sizes["parameter"] = self._sizes["trainable"] = max(self._sizes["parameter"], size)
+            found = {
+                name: ledger.classify(values, OPTIMIZER, from_the_beginning=from_the_beginning)
+                for name, values in tensors.items()
+            }
         self._optimizers[optimizer] = {name: size for name, size in found.items() if size}
         together: dict[str, int] = defaultdict(int)
         for sizes in self._optimizers.values():
@@ -175,7 +195,8 @@ class Memory:
 
     def _look_at_gradients(self) -> None:
         with torch._C.DisableTorchFunction():
-            owners = (reference() for reference in (*self._parameters, *self._masters))
+            masters = [reference for found in self._masters.values() for reference in found]
+            owners = (reference() for reference in (*self._parameters, *masters))
             gradients = [p.grad for p in owners if p is not None and p.is_leaf]
             self._sizes["gradient"] = max(self._sizes["gradient"], self.ledger.classify(gradients, GRADIENT))
 
@@ -189,21 +210,15 @@ class Memory:
             offsets[id(events)] = total
             total += len(events)
         ledger = self.ledger
-        starts = [(first, offsets.get(id(events), 0)) for first, events in ledger.threads]
-        log, log_at = [], []
-        first = len(ledger.initial)
-        for number, (position, entry) in enumerate(ledger.entries(self._end)):
-            while len(starts) > 1 and number - first >= starts[1][0]:
-                del starts[0]
-            log.append(entry)
-            log_at.append(0 if number < first else min(position + starts[0][1], total))
+        entries = list(ledger.entries(offsets, self._end))
         return MemoryTrace(
             block_bytes=list(ledger.bytes),
             block_kinds=list(ledger.kinds),
             block_made=[bool(made) for made in ledger.made],
-            log=log,
-            log_at=log_at,
+            log=[entry for _, entry in entries],
+            log_at=[min(position, total) for position, _ in entries],
             saved=[replace(found, at=found.at + offsets[id(events)]) for events, found in self._saved],
+            caches=[replace(found, at=found.at + offsets[id(events)]) for events, found in self._caches],
             state_bytes=dict(self._sizes),
             optimizer_bytes=dict(self._optimizer_bytes),
         )

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from attnprof.capture import execution, higher_order
 from attnprof.capture.attribution import Attribution
 from attnprof.capture.calls import Calls
+from attnprof.capture.ledger import Clock
 from attnprof.capture.signatures import Plan
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class ThreadRecorder(TorchDispatchMode):
         self._signatures = recorder.signatures
         self._id_of = recorder.signatures.id_of
         self._plans = recorder.signatures.plans
+        self.memory = recorder.memory
+        self.clock = Clock(self.events, 0) if self.memory is None else self.memory.clock(self.events)
+        self.since = 0  # of the outermost module call: the first block of memory that it can make
         self._dtensors = False
         self.entered = 0  # how often its thread is inside the profiler
         self.visiting = False  # pushed by a hook on a thread that is not inside, for one call
@@ -73,7 +77,13 @@ class ThreadRecorder(TorchDispatchMode):
         else:
             scope = attribution.backward(node)
         signature = plan.only
-        self._note_event(self._id_of(plan, args, kwargs, out) if signature is None else signature)
+        if signature is None:  # not one of the ops that make views
+            signature = self._id_of(plan, args, kwargs, out)
+            if self.memory is not None:
+                if node is not None:
+                    self.memory.watch_backward()
+                self.memory.note(self.clock, plan, args, kwargs, out)
+        self._note_event(signature)
         self._note_scope(scope)
         return out
 
@@ -108,8 +118,17 @@ class ThreadRecorder(TorchDispatchMode):
         """Record one op call."""
         node, attribution = _current_node(), self.attribution
         scope = attribution.backward(node) if node is not None else attribution.forward()
-        self.events.append(self._id_of(plan, args, kwargs, out))
+        signature = self._id_of(plan, args, kwargs, out)
+        if self.memory is not None and not plan.shapeless:
+            if node is not None:
+                self.memory.watch_backward()
+            self.memory.note(self.clock, plan, args, kwargs, out)
+        self.events.append(signature)
         self.scopes.append(scope)
+
+    def module_of(self, event: int) -> int:
+        """The module of one of this thread's op calls."""
+        return self.recorder.scopes.known[self.scopes[event]].module
 
     def _autocast_for(self, plan: Plan, func: Any) -> tuple[Any, ...]:
         if not plan.redispatches:

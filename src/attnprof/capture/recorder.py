@@ -31,11 +31,14 @@ from torch.utils._python_dispatch import (
 
 from attnprof.capture import calls
 from attnprof.capture.attribution import Scopes, numbers_work
+from attnprof.capture.memory import Memory, on_kept_events
 from attnprof.capture.mode import Retired, ThreadRecorder
 from attnprof.capture.modules import Modules
 from attnprof.capture.process import PROCESS
 from attnprof.capture.signatures import Signatures
 from attnprof.core.trace import ROOT, Trace
+
+_current_task = torch._C._current_graph_task_id
 
 
 class Recorder:
@@ -47,7 +50,7 @@ class Recorder:
     has a mode for the time of each outermost call; the trace then has a note of what was not seen.
     """
 
-    def __init__(self, model: nn.Module | None = None) -> None:
+    def __init__(self, model: nn.Module | None = None, *, memory: bool = True) -> None:
         self.signatures = Signatures()
         self.scopes = Scopes()
         self.modules = Modules(model)
@@ -55,6 +58,7 @@ class Recorder:
         self.fake_modes: set[int] = set()  # those that the local parts of DTensors are made in
         self.steps: list[int] = []
         self.step_labels: dict[int, str] = {}
+        self.memory = Memory(self.modules) if memory else None
         self._modes: list[ThreadRecorder] = []
         self._local = threading.local()
         self._installed = ExitStack()
@@ -90,6 +94,8 @@ class Recorder:
             if self._threads == 0:
                 self._installed.close()
                 self.modules.refresh()
+                if self.memory is not None:
+                    self.memory.close()
                 for visitor in self._modes:
                     if visitor.visiting:  # its thread is inside a module, and no hook will take it off
                         visitor.__class__ = Retired
@@ -115,6 +121,8 @@ class Recorder:
                 register_optimizer_step_post_hook(self._after_step),
             ):
                 stack.callback(handle.remove)
+            if self.memory is not None:
+                self.memory.open()
             self._installed = stack.pop_all()
 
     def _mode_of_thread(self) -> ThreadRecorder:
@@ -137,9 +145,11 @@ class Recorder:
         """Ops in here are the profiler's own: they leave no event."""
         mode = self._mode_of_thread()
         count = len(mode.events)
+        memory, mode.memory = mode.memory, None
         try:
             yield
         finally:
+            mode.memory = memory
             del mode.events[count:], mode.scopes[count:]
 
     # Hooks
@@ -159,6 +169,8 @@ class Recorder:
             index = modules.index_of(module, stack[-1] if stack else ROOT)
         if stack and index in modules.outermost and not _is_running(stack[0], index, modules):
             attribution.reset()  # an interrupt took the frames away without a hook
+        if self.memory is not None and not stack and _current_task() < 0:
+            mode.since = self.memory.before_call(args)
         attribution.enter(index)
 
     def _after_forward(self, module: nn.Module, args: Any, kwargs: Any = None, output: Any = None) -> None:
@@ -173,6 +185,8 @@ class Recorder:
         if id(module) not in modules.wrappers:
             mode.calls.note(index, args, kwargs, output)
         attribution.leave(index)
+        if self.memory is not None and kwargs is not None and not attribution.stack and _current_task() < 0:
+            self.memory.after_call(mode, module, args, kwargs, output)
         if mode.visiting and not attribution.stack:
             mode.visiting = False
             if not mode.entered:
@@ -194,9 +208,13 @@ class Recorder:
         mode = self._mode_of_thread()
         self._visited |= not (mode.entered or mode.visiting)
         mode.attribution.begin_step(phase)
+        if self.memory is not None:
+            self.memory.before_step(optimizer)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._mode_of_thread().attribution.end_step(_has_state(optimizer))
+        if self.memory is not None:
+            self.memory.after_step(optimizer)
 
     # The trace
 
@@ -224,6 +242,7 @@ class Recorder:
             step_labels=dict(self.step_labels),
             meta={"torch": torch.__version__, "grad": self._grad},
             notes=notes,
+            memory=None if self.memory is None else self.memory.trace(mode.events for mode in self._modes),
         )
         return trace if self.modules.on_meta else _without_shape_inference(trace)
 
@@ -268,6 +287,8 @@ def _without_shape_inference(trace: Trace) -> Trace:
     before, trace.event_signatures = trace.event_signatures, [trace.event_signatures[event] for event in kept]
     trace.event_scopes = [trace.event_scopes[event] for event in kept]
     trace.steps = [bisect_left(kept, step) for step in trace.steps]
+    if trace.memory is not None:
+        trace.memory = on_kept_events(trace.memory, kept)
     dropped = sum(1 for event in before if event in asked)
     trace.notes.append(
         f"{dropped} ops ran on meta tensors and the model does not: torch asking for shapes, it seems; not counted."

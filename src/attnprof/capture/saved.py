@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
+from torch.nn import Parameter
 from torch.utils.checkpoint import _CheckpointFrame, _Holder, _VersionWrapper
 
 _SavedTensor: Any = torch._C._autograd.SavedTensor
@@ -35,6 +36,12 @@ def nodes_behind(roots: Iterable[Tensor]) -> list[Any]:
         found[node] = node._sequence_nr()
         todo.extend(before for before, _ in node.next_functions if before is not None)
     return sorted(found, key=found.__getitem__)
+
+
+def parameters_among(nodes: Iterable[Any]) -> list[Tensor]:
+    """The parameters whose gradients these nodes accumulate: also those of modules that are gone."""
+    leaves = (node.variable for node in nodes if type(node).__name__ == "AccumulateGrad")
+    return [leaf for leaf in leaves if isinstance(leaf, Parameter)]
 
 
 def is_readable(node: Any) -> bool:

@@ -50,6 +50,9 @@ _OPEN = (
     "aten.range",
 )
 
+#: Ops that give a storage another size, besides those that write into an ``out`` argument.
+_RESIZING = ("aten.resize", "aten._resize_output_", "aten.set_", "inductor.resize_storage_bytes_")
+
 #: Floats that formulas may tell apart; every other float is one representative value.
 _FLOATS = {v: f"f{v}" for v in (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, float("inf"), float("-inf"))}
 _NO_KWARGS: dict[str, Any] = {}
@@ -185,6 +188,9 @@ class Plan:
             or torch.Tag.data_dependent_output in tags
         )
         self.contents = _CONTENTS.get(self.name.rpartition(".")[0], ())
+        self.resizes = self.name.startswith(_RESIZING) or any(
+            a.alias_info is not None and a.alias_info.is_write and a.is_out for a in self.arguments
+        )
         self.query = execution.is_query(func)
         self.opener = None if self.query else execution.opener(func)
         self.redispatches = not self.query and execution.redispatches(func)
