@@ -95,7 +95,15 @@ def test_an_encoder_decoder_without_a_beginning() -> None:
         generated(Decoder())
 
 
-@pytest.mark.parametrize("other", [{"backward": True}, {"optimizer": "sgd"}, {"loss": lambda output: output[0].sum()}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"backward": True},
+        {"optimizer": "sgd"},
+        {"loss": lambda output: output[0].sum()},
+        {"plan": attnprof.Plan(checkpoint=True)},
+    ],
+)
 def test_no_backward(other: dict[str, Any]) -> None:
     with pytest.raises(AttnprofError, match="generation has no backward"):
         attnprof.run(Naive(), (IDS,), generate=2, **other)

@@ -112,6 +112,7 @@ def test_an_error_of_the_model_shows_the_steps_until_then(capsys: pytest.Capture
         ("build --generate -2", "generating -2 tokens would run nothing: give 1 or more."),
         ("build --generate 2 --backward", "generation has no backward"),
         ("build --generate 2 --optimizer sgd", "generation has no backward"),
+        ("build --generate 2 --checkpoint", "generation has no backward"),
         ("build --generate 2 --train", "generation runs in evaluation mode: leave out --train."),
         ("features --generate 2", "Linear was given no token ids (float32[2,8])"),
         ("classes --generate 2", "Classes returned float32[2,20]: generation needs logits [batch, tokens, vocabulary]"),

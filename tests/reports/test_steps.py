@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from attnprof.core.cost import Cost
 from attnprof.core.errors import AttnprofError
 from attnprof.core.memory import KVCache, MemoryTrace
 from attnprof.core.units import Units
+from attnprof.reports.formats import to_json
 from attnprof.reports.steps import runs, step_table
 from attnprof.reports.table import render
 from attnprof.reports.view import View
@@ -209,6 +211,15 @@ def test_a_run_without_steps_says_so() -> None:
 def test_steps_keep_their_order(option: dict[str, object]) -> None:
     with pytest.raises(AttnprofError, match="steps are shown in their order"):
         View.of(by="step", **option)  # type: ignore[arg-type]
+
+
+def test_json_has_every_step() -> None:
+    data = json.loads(to_json(generation([5, 6], layers=2).report()))
+    assert [step["label"] for step in data["steps"]] == ["prefill", "decode 1", "decode 2"]
+    assert [step["matmul_flops"] for step in data["steps"]] == [2 * 4 * 8 * 4, 2 * 8 * 5, 2 * 8 * 6]
+    assert [(step["cache_bytes"], step["cache_tokens"]) for step in data["steps"]] == [
+        (2 * 8 * n, n) for n in (4, 5, 6)
+    ]
 
 
 # Runs

@@ -66,7 +66,7 @@ def drive(
     """
     values: Any = ((args,) if isinstance(args, Tensor) else tuple(args), dict(kwargs))
     if generate is not None:
-        generation.check(generate, training.differentiates)
+        generation.check(generate, training.differentiates or plan.checkpoint)
     if training.loss is not None:
         losses.check(training.loss)
     with ExitStack() as stack:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attnprof.capture import kv_cache
 from attnprof.capture.arguments import Arguments
+from attnprof.capture.modules import unwrap
 from attnprof.core.errors import AttnprofError
 
 #: Places in the sequence: each new token is one further than the last.
@@ -73,8 +74,9 @@ def generate(
     and the caller did not; labels are left out. Masks [batch, tokens] grow by what marks a token as present,
     positions go on. A cache given by the caller is copied first.
 
-    Steps are named ``prefill``, ``decode 1``, ``decode 2``, ... Choosing the token (argmax), appending it where
-    the next call needs the whole sequence, and growing masks belong to the step but to no module.
+    No end token is looked at: there are always so many tokens. Steps are named ``prefill``, ``decode 1``,
+    ``decode 2``, ... Choosing the token (argmax), appending it where the next call needs the whole sequence,
+    and growing masks belong to the step but to no module.
 
     Raises :class:`AttnprofError` for a model that cannot generate.
     """
@@ -89,13 +91,15 @@ def generate(
 
 
 def check(tokens: Any, differentiates: bool = False) -> None:
-    """Raise unless ``tokens`` is a number of tokens, and no backward is wanted too."""
+    """Raise unless ``tokens`` is a number of tokens, and nothing that needs a backward is wanted too."""
     if not isinstance(tokens, int) or isinstance(tokens, bool):
         raise AttnprofError(f"generate takes a whole number of tokens, not {tokens!r}.")
     if tokens < 1:
         raise AttnprofError(f"generating {tokens} tokens would run nothing: give 1 or more.")
     if differentiates:
-        raise AttnprofError("generation has no backward: leave out generate, or backward, loss and optimizer.")
+        raise AttnprofError(
+            "generation has no backward: leave out generate, or backward, loss, optimizer and checkpoint."
+        )
 
 
 class _Sequence:
@@ -104,7 +108,7 @@ class _Sequence:
     def __init__(self, model: nn.Module, arguments: Arguments) -> None:
         self.model = model
         self.arguments = arguments
-        self.name = type(model).__name__
+        self.name = type(unwrap(model)).__name__
         self.slot = kv_cache.slot_of(model)
         arguments.drop("labels")
         self.is_decoder_of_encoder = arguments.takes("decoder_input_ids")
@@ -144,7 +148,8 @@ class _Sequence:
     def _start(self) -> Tensor:
         """The first id of a decoder, one for each item of the encoder's batch."""
         tensors = [value for _, value in self.arguments.items() if isinstance(value, Tensor) and value.dim()]
-        for config in (getattr(self.model, "generation_config", None), getattr(self.model, "config", None)):
+        inner = unwrap(self.model)
+        for config in (getattr(inner, "generation_config", None), getattr(inner, "config", None)):
             start = getattr(config, "decoder_start_token_id", None)
             if isinstance(start, int) and tensors:
                 return torch.full((tensors[0].shape[0], 1), start, dtype=torch.int64, device=tensors[0].device)

@@ -45,6 +45,10 @@ def to_json(report: Report) -> str:
         "coverage": report.coverage,
         "memory": None if report.memory is None else _memory(report.memory),
         "training": None if report.training is None else _training(report.training),
+        "steps": [
+            {"label": s.label, **_numbers(s.cost), "cache_bytes": s.cache_bytes, "cache_tokens": s.tokens}
+            for s in report.steps
+        ],
     }
     return json.dumps(data, indent=1, allow_nan=False)
 
