@@ -329,6 +329,22 @@ def test_where_a_trace_cannot_tell_it_says_so() -> None:
     assert explained(several(False, True, sizes=(2 * N, N))) == {"either": {"h.0": -5 * P, "h.1": -4 * P}}
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "one"),
+    [
+        (nn.Linear(D, D), (N, D), P),
+        (nn.Conv1d(3, 5, 2), (2, 3, 7), 2 * 2 * 6 * 5 * 3 * 2),  # 2 samples, 6 places, 5 of 3 channels, 2 taps
+    ],
+)
+def test_a_loss_that_is_not_used(layer: nn.Module, shape: tuple[int, ...], one: int) -> None:
+    """Autograd kept what its backward needs, but there was none: weights had fewer gradients than uses."""
+    with attnprof.profile(layer) as prof:
+        for _ in range(2):
+            loss = layer(torch.ones(shape, requires_grad=True)).sum()
+        loss.backward()
+    assert explained(prof.report()) == {"either": {"": -2 * one}}
+
+
 def test_a_layer_that_keeps_nothing_can_have_a_backward() -> None:
     """A frozen Linear keeps its weight alone, which is a parameter: so autograd saved nothing."""
     model = nn.Linear(D, D).requires_grad_(False)

@@ -7,15 +7,15 @@ add up to the difference exactly.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from attnprof.analysis.contractions import Contractions, flops
 from attnprof.analysis.idle import idle
 from attnprof.analysis.tree import ModuleNode
-from attnprof.analysis.weights import Weights
 from attnprof.core.errors import ConservationError
 from attnprof.core.trace import Trace
 from attnprof.core.work import PricedOp
@@ -26,9 +26,6 @@ from attnprof.core.work import PricedOp
 #: two contractions of their size, or does not run once.
 Cause = Literal["call", "frozen", "input", "either", "unreached", "less", "more"]
 _CAUSES: tuple[Cause, ...] = ("call", "frozen", "input", "either", "unreached", "less", "more")
-
-#: By signature: how much of an op's weight is frozen; None for an op without a weight.
-Parts = Mapping[int, Fraction | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +80,19 @@ def explain(trace: Trace, priced: Sequence[PricedOp], root: ModuleNode) -> Train
     backward = sum(node.own("backward").matmul_flops for node in nodes)
     if not backward:
         return None
-    parts = {id(node.record): _frozen_parts(node, priced) for node in nodes}
-    trained = {(module, s) for module, found in parts.items() for s, part in found.items() if part not in (None, 1)}
-    unused = idle(trace, lambda module, s: (id(trace.modules[module]), s) in trained)
-    alone: dict[int, dict[int, int]] = defaultdict(dict)
+    modules = {id(record): index for index, record in enumerate(trace.modules)}
+    works = {modules[id(node.record)]: Contractions.of(node, priced) for node in nodes}
+    unused = idle(trace, lambda module, s: module in works and works[module].trains(s))
     for (module, s), calls in unused.calls.items():
-        alone[id(trace.modules[module])][s] = calls
+        if module in works:
+            works[module].take_off(s, flops(priced[s]) * calls)
     found: dict[Cause, dict[str, int]] = {cause: {} for cause in _CAUSES}
-    for node in nodes:
-        index = id(node.record)
-        for cause, flops in _causes(node, priced, parts[index], alone[index], unused.all):
-            if flops:
-                found[cause][node.fqn] = flops
+    doubt = not unused.all or any(work.is_short for work in works.values())
+    for work in works.values():
+        sure = unused.all and not work.is_short if work.trained else not doubt
+        for cause, off in _causes(work, sure):
+            if off:
+                found[cause][work.fqn] = off
     training = Training(
         forward=sum(node.own("forward").matmul_flops for node in nodes),
         backward=backward,
@@ -106,45 +104,26 @@ def explain(trace: Trace, priced: Sequence[PricedOp], root: ModuleNode) -> Train
     return training
 
 
-def _causes(
-    node: ModuleNode, priced: Sequence[PricedOp], parts: Parts, alone: Mapping[int, int], sure: bool
-) -> Iterator[tuple[Cause, int]]:
+def _causes(work: Contractions, sure: bool) -> Iterator[tuple[Cause, int]]:
     """By how much a module's own backward is off twice its own forward, and why.
 
-    The op calls ``alone`` had no backward, and ``sure`` says whether these are all.
+    ``sure`` says whether every call that is left had a backward.
     """
-    calls = {s: n - alone.get(s, 0) for (phase, s), n in node.self_ops.items() if phase == "forward"}
-    flops = {s: _flops(priced[s]) * n for s, n in calls.items() if _flops(priced[s]) * n}
-    backward = node.own("backward").matmul_flops
-    missing = 2 * sum(flops.values()) - backward
-    yield "call", -2 * sum(_flops(priced[s]) * n for s, n in alone.items())
+    missing = work.missing
+    yield "call", -2 * work.idle
     if missing <= 0:
         yield "more", -missing
-        return
-    if not backward and any(parts[s] is not None and parts[s] != 1 for s in flops):
+    elif not work.backward and work.trained:
         yield "unreached", -missing
-        return
-    frozen = min(missing, int(sum(flops[s] * (parts[s] or 0) for s in flops)))
-    yield "frozen", -frozen
-    if not sure:
-        yield "either", -(missing - frozen)
-        return
-    # An op with a weight has one other operand; one without can miss the gradients of both.
-    inputs = min(missing - frozen, sum(flops[s] * (2 if parts[s] is None else 1) for s in flops))
-    yield "input", -inputs
-    yield "less", -(missing - frozen - inputs)
-
-
-def _frozen_parts(node: ModuleNode, priced: Sequence[PricedOp]) -> Parts:
-    """How much of its weight is frozen, for each contraction of a module's own forward; None: it has no weight."""
-    signatures = [s for phase, s in node.self_ops if phase == "forward" and _flops(priced[s])]
-    weights = Weights(node, [priced[s].signature for s in signatures])
-    return {s: weights.frozen_part(priced[s].signature) for s in signatures}
-
-
-def _flops(op: PricedOp) -> int:
-    """What a forward call of an op adds to the matmul FLOPs of the forward."""
-    return op.cost.matmul_flops + op.recompute.matmul_flops
+    else:
+        frozen = min(missing, int(work.frozen))
+        inputs = min(missing - frozen, work.inputs)
+        yield "frozen", -frozen
+        if sure:
+            yield "input", -inputs
+            yield "less", -(missing - frozen - inputs)
+        else:
+            yield "either", -(missing - frozen)
 
 
 def _recomputed(root: ModuleNode, priced: Sequence[PricedOp], phase: str) -> dict[str, int]:
@@ -154,5 +133,5 @@ def _recomputed(root: ModuleNode, priced: Sequence[PricedOp], phase: str) -> dic
         for (where, s), calls in node.self_ops.items():
             if where == phase:
                 op = priced[s]
-                found[node.fqn] += (op.recompute.matmul_flops if phase == "backward" else _flops(op)) * calls
-    return {fqn: flops for fqn, flops in found.items() if flops}
+                found[node.fqn] += (op.recompute.matmul_flops if phase == "backward" else flops(op)) * calls
+    return {fqn: again for fqn, again in found.items() if again}

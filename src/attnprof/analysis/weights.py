@@ -54,6 +54,13 @@ class Weights:
                 return Fraction(sum(frozen), len(frozen))
         return None
 
+    def gradient_part(self, op: OpSignature) -> Fraction:
+        """How much of a backward op's work can be for the gradients of weights: all, or one of its two gradients."""
+        gradients = [out for out in op.outs if len(out.shape) > 1]
+        if not any(self._key(out.shape) in self._frozen or out.shape in self._below for out in gradients):
+            return Fraction(0)
+        return Fraction(1, 2 if len(gradients) == 2 else 1)
+
 
 def _parameters(node: ModuleNode) -> Iterator[ParameterRecord]:
     yield from node.record.parameters

@@ -14,7 +14,7 @@ _LISTED = 3
 def folded(names: Iterable[str]) -> dict[str, int]:
     """``h.[0-11].attn.q`` for twelve names that differ in a number, with how many names it stands for.
 
-    ``*`` stands for numbers that leave gaps, or that do not combine in every way.
+    ``[0,2]`` are a few numbers with gaps, ``*`` many, or such as do not combine in every way.
     """
     groups: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
     for name in names:
@@ -60,6 +60,6 @@ def _pattern(parts: tuple[str, ...], numbers: Sequence[tuple[int, ...]]) -> str:
 def _range(values: Sequence[int], complete: bool) -> str:
     if len(values) == 1:
         return str(values[0])
-    if not complete or values[-1] - values[0] != len(values) - 1:
-        return "*"
-    return f"[{values[0]}-{values[-1]}]"
+    if complete and values[-1] - values[0] == len(values) - 1:
+        return f"[{values[0]}-{values[-1]}]"
+    return f"[{','.join(map(str, values))}]" if complete and len(values) <= _LISTED else "*"
