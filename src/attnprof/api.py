@@ -91,13 +91,14 @@ class Profile:
     another thread does is counted from where that thread enters it too.
     """
 
-    def __init__(self, model: nn.Module | None = None, *, strict: bool = False) -> None:
+    def __init__(self, model: nn.Module | None = None, *, strict: bool = False, memory: bool = True) -> None:
         from torch import nn
 
         if model is not None and not isinstance(model, nn.Module):
             raise AttnprofError(f"profile() takes an nn.Module or nothing, not a {type(model).__name__}.")
         self._model = model
         self._strict = strict
+        self._memory = memory
         self._recorder: Recorder | None = None
         self._lock = threading.Lock()
         self._fake = False
@@ -108,7 +109,7 @@ class Profile:
 
         with self._lock:  # threads may enter at once
             if self._recorder is None:
-                self._recorder = Recorder(self._model)
+                self._recorder = Recorder(self._model, memory=self._memory)
         self._recorder.__enter__()
         return self
 
@@ -161,13 +162,14 @@ class Profile:
         return report
 
 
-def profile(model: nn.Module | None = None, *, strict: bool = False) -> Profile:
+def profile(model: nn.Module | None = None, *, strict: bool = False, memory: bool = True) -> Profile:
     """Count everything that runs inside ``with attnprof.profile(model) as prof: ...``.
 
     ``model`` gives the names of the table; without one, modules are named as they first run. Nothing is
-    printed and nothing is changed: outputs, gradients and random numbers are those of the bare run.
+    printed and nothing is changed: outputs, gradients and random numbers are those of the bare run. With
+    ``memory=False`` storages are not followed, which takes less time, and ``report.memory`` is None.
     """
-    return Profile(model, strict=strict)
+    return Profile(model, strict=strict, memory=memory)
 
 
 def run(
@@ -182,6 +184,7 @@ def run(
     generate: int | None = None,
     fake: bool = False,
     strict: bool = False,
+    memory: bool = True,
 ) -> Report:
     """Count one call of ``model(*args, **kwargs)``, and its backward and optimizer step if asked.
 
@@ -199,7 +202,7 @@ def run(
     takes the memory of a copy of the parameters, the buffers and that state, which no report mentions.
 
     ``plan`` says how to run the step: in another dtype, under autocast, with activation checkpointing, with
-    frozen parameters. See :class:`attnprof.Plan`.
+    frozen parameters. See :class:`attnprof.Plan`. ``memory=False`` leaves memory out of the report.
 
     ``generate`` makes so many tokens after the prompt in the arguments, greedily, without gradients and in
     evaluation mode: a prefill, then one decode step for each further token. ``report.steps`` has each apart.
@@ -208,7 +211,7 @@ def run(
     :class:`UnpricedError` under ``strict``; an exception of the model's passes through.
     """
     _check_call(model, args)
-    counting = Profile(model, strict=strict)
+    counting = Profile(model, strict=strict, memory=memory)
     drive(
         counting,
         model,

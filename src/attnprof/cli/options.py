@@ -99,3 +99,12 @@ Freeze = Annotated[
         show_default=False,
     ),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Say whether the run fits a device (`attnprof devices` lists them): 'h100-sxm', or a file of yours. With "
+        "--fake and --backward, also whether it would in bf16 and with --checkpoint.",
+        show_default=False,
+    ),
+]

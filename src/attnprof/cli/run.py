@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from attnprof import api
+from attnprof.cli import fitting, options, target
 from attnprof.cli import inputs as input_specs
-from attnprof.cli import options, target
 from attnprof.cli.request import Request
 from attnprof.cli.users_code import ExitedError, their_own
 from attnprof.core.errors import AttnprofError
@@ -47,6 +47,7 @@ def run(
     autocast: options.Autocast = None,
     checkpoint: options.Checkpoint = False,
     freeze: options.Freeze = None,
+    device: options.Device = None,
     generate: options.Generate = None,
     fake: Annotated[
         bool, typer.Option("--fake", help="Build and run on fake tensors: no memory, no arithmetic, any size.")
@@ -78,6 +79,7 @@ def run(
     specs = [input_specs.parse(text) for text in inputs or []]
     if output is not None:
         check_writable(output)
+    spec = None if device is None else fitting.device(device)
 
     import torch
 
@@ -89,7 +91,7 @@ def run(
     if optimizer is not None:
         optimizers.parse(optimizer)
     if generate is not None:
-        generation.check(generate, differentiates=backward or loss is not None or optimizer is not None)
+        generation.check(generate, backward or checkpoint or loss is not None or optimizer is not None)
         if training:
             raise AttnprofError("generation runs in evaluation mode: leave out --train.")
     torch.manual_seed(seed)
@@ -118,6 +120,10 @@ def run(
     print(report.to_table(view=view), flush=True)  # first: nothing that goes wrong later loses it
     if output is not None:
         report.save(output)
+    if spec is not None:
+        print()
+        for line in fitting.lines(report, spec, request, made, view.units):
+            print(line, flush=True)
     if strict:
         report.require_priced()
 

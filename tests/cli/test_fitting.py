@@ -1,0 +1,139 @@
+"""``attnprof run --device``: whether the run fits, and what it would hold in bf16 and with checkpoints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnprof import device
+from attnprof.cli import main
+
+ROWS, WIDTH, LAYERS, F32 = 1_000, 100_000, 6, 4
+WEIGHT = WIDTH * WIDTH
+
+SOURCE = f"""
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    '''Keeps the results of its three functions; checkpointed, nothing but its input.'''
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.act = nn.Tanh()
+    def forward(self, x):
+        return self.act(self.act(self.act(x)))
+
+class Stack(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(Block() for _ in range({LAYERS}))
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+class Fixed(nn.Linear):
+    '''Cannot be run in another dtype.'''
+    def forward(self, x):
+        if x.dtype != torch.float32:
+            raise TypeError("float32 alone")
+        return super().forward(x)
+
+def matrix(): return nn.Linear({WIDTH}, {WIDTH}, bias=False), (torch.ones({ROWS}, {WIDTH}),)
+def stack(): return Stack(), (torch.ones({ROWS}, {WIDTH}, requires_grad=True),)
+def fixed(): return Fixed(8, 8), (torch.ones(2, 8),)
+def never(): raise RuntimeError("the run began")
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "big.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("COLUMNS", "120")
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> object:
+    def call(*arguments: str) -> tuple[int, list[str], str]:
+        sys.modules.pop("big", None)
+        with pytest.raises(SystemExit) as left:
+            main(["run", *arguments, "--units", "exact"])
+        out, err = capsys.readouterr()
+        last = out.splitlines()
+        start = next((n for n, line in enumerate(last) if line.startswith("coverage")), len(last))
+        return int(left.value.code or 0), [line for line in last[start + 1 :] if line], err
+
+    return call
+
+
+def peaks(lines: list[str]) -> dict[str, int]:
+    """The rows of the alternatives: what each is called, and its bytes."""
+    rows = [line.split("  ") for line in lines[1:]]
+    found = {row[0]: next(word for word in row[1:] if word.strip()) for row in rows if len(row) > 2}
+    return {label: int(text.replace(",", "").split()[0]) for label, text in found.items()}
+
+
+def test_a_run_that_does_not_fit_does_in_half(run) -> None:
+    """Weight, gradient, AdamW's two states of it; input, output and, at most, the gradient of that; a step counter."""
+    code, lines, err = run("big.py:matrix", "--fake", "--optimizer", "adamw:fused", "--device", "h100-sxm")
+    assert (code, err) == (0, "")
+    whole = 4 * WEIGHT * F32
+    activations, counter = 3 * ROWS * WIDTH * F32, F32
+    assert lines[0].startswith("h100-sxm: does not fit: needs ")
+    found = peaks(lines)
+    assert list(found) == ["as it is", "bf16"]  # one Linear has no repeated layers
+    assert whole < found["as it is"] <= whole + activations + counter
+    assert whole // 2 < found["bf16"] <= (whole + activations) // 2 + counter
+    assert found["bf16"] < device("h100-sxm").capacity_bytes < found["as it is"]
+    assert "fits: " in next(line for line in lines if line.startswith("bf16"))
+    assert lines[-1].startswith("activation checkpointing: there is nothing to checkpoint in Linear")
+
+
+def test_checkpoints_keep_a_tensor_a_layer(run) -> None:
+    """Of 3 results a layer one is left; one that runs again has its own three, and three tensors go back through it."""
+    _, lines, err = run("big.py:stack", "--fake", "--backward", "--device", "h100-sxm")
+    assert err == ""
+    found = peaks(lines)
+    assert list(found) == ["as it is", "bf16", "activation checkpointing", "both"]
+    tensor = ROWS * WIDTH * F32
+    assert found["as it is"] >= (3 * LAYERS + 1) * tensor
+    assert (LAYERS + 1) * tensor <= found["activation checkpointing"] <= (LAYERS + 1 + 3 + 3) * tensor
+    assert found["both"] < found["bf16"]
+
+
+def test_what_applies_already_is_not_offered(run) -> None:
+    arguments = ("--fake", "--backward", "--device", "h100-sxm")
+    assert list(peaks(run("big.py:stack", *arguments, "--checkpoint")[1])) == ["as it is", "bf16"]
+    assert list(peaks(run("big.py:stack", *arguments, "--dtype", "fp16")[1])) == [
+        "as it is",
+        "activation checkpointing",
+    ]
+    assert len(run("big.py:stack", *arguments, "--dtype", "bf16", "--checkpoint")[1]) == 1
+
+
+def test_a_run_on_real_tensors_is_not_made_again(run) -> None:
+    assert [line.split(":")[0] for line in run("big.py:fixed", "--backward", "--device", "h100-sxm")[1]] == ["h100-sxm"]
+    assert len(run("big.py:stack", "--fake", "--device", "h100-sxm")[1]) == 1  # and no backward, no plans for one
+
+
+def test_a_model_that_fails_under_another_plan(run) -> None:
+    code, lines, err = run("big.py:fixed", "--fake", "--backward", "--device", "h100-sxm")
+    assert (code, err) == (0, "")
+    assert "bf16: the model raised TypeError: float32 alone" in lines
+    assert list(peaks(lines)) == ["as it is"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("h100-sxn", 'unknown device "h100-sxn". Did you mean h100-sxm'), ("none.json", "none.json")]
+)
+def test_an_unknown_device_is_said_before_anything_runs(run, name: str, sentence: str) -> None:
+    code, lines, err = run("big.py:never", "--device", name)
+    assert (code, lines) == (2, [])
+    assert sentence in err
+    assert err.count("\n") == 1
