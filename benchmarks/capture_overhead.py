@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import attnprof
 
 #: The rows of attnprof, each with what its profile is asked for beyond the defaults.
-PROFILES: dict[str, dict[str, Any]] = {"attnprof": {}}
+PROFILES: dict[str, dict[str, Any]] = {"attnprof": {}, "without memory": {"memory": False}}
 
 
 class Block(nn.Module):
