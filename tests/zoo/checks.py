@@ -129,14 +129,23 @@ def assert_sees_everything(call: Callable[[Tensor], Tensor], x: Tensor) -> None:
         assert not torch.equal(call(changed)[:, 0], call(x)[:, 0])
 
 
+def exponential(query: Tensor, key: Tensor) -> Tensor:
+    """exp(q·k / √dh), the weight of softmax attention."""
+    return torch.exp(query.dot(key) / len(query) ** 0.5)
+
+
 def attention_by_position(
-    q: Tensor, k: Tensor, v: Tensor, sees: Callable[[int, int], bool] = lambda i, j: True
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sees: Callable[[int, int], bool] = lambda i, j: True,
+    weigh: Callable[[Tensor, Tensor], Tensor] = exponential,
 ) -> Tensor:
-    """softmax(q kᵀ / √dh) v, one query after the other over the keys it sees: q [T, dh], k [S, dh], v [S, dv]."""
+    """Weighted means of v, one query after the other over the keys it sees: q [T, dh], k [S, dh], v [S, dv]."""
     rows = []
     for i, query in enumerate(q):
         seen = [j for j in range(len(k)) if sees(i, j)]
-        weights = [torch.exp(query.dot(k[j]) / len(query) ** 0.5) for j in seen]
+        weights = [weigh(query, k[j]) for j in seen]
         rows.append(sum(w * v[j] for w, j in zip(weights, seen, strict=True)) / sum(weights))
     return torch.stack(rows)
 
