@@ -103,7 +103,9 @@ def test_use_cache_is_asked_for_unless_the_caller_said_no() -> None:
     model = Asked()
     assert generated(model, IDS).cached
     model = Asked()
-    assert not generated(model, IDS, use_cache=False).cached
+    made = generated(model, IDS, use_cache=False)
+    assert not made.cached
+    assert made.notes == ("Asked was given use_cache=False: every decode step ran the whole sequence so far.",)
     assert lengths(model) == [T, T + 1, T + 2]
 
 

@@ -180,7 +180,9 @@ class _Sequence:
     def notes(self) -> Iterator[str]:
         """What a reader of the counts must know."""
         if not self.cached:
-            yield f"{self.name} returned no cache: every decode step ran the whole sequence so far."
+            told = self.arguments.get("use_cache") is False
+            why = f"{self.name} was given use_cache=False" if told else f"{self.name} returned no cache"
+            yield f"{why}: every decode step ran the whole sequence so far."
         if self.keeps_last:
             yield "Each call made the logits of its last token only (logits_to_keep=1): generation needs no others."
 

@@ -66,7 +66,7 @@ def cache_of(module: nn.Module, args: Any, kwargs: Mapping[str, Any], output: An
     """
     with torch._C.DisableTorchFunction():  # a user's subclass or mode need not see us asking
         cache, given = _find(module, args, kwargs, output)
-        sizes = () if cache is None else _bytes(layers(cache))
+        sizes = () if cache is None else _bytes(_layers(cache))
         return CacheSize(sizes, _tokens(cache, given, args, kwargs)) if sizes else None
 
 
@@ -74,7 +74,13 @@ def find(module: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -
     """The cache itself after one call of ``module``: the one returned, or else the one given and updated."""
     with torch._C.DisableTorchFunction():
         cache, _ = _find(module, args, kwargs, output)
-        return cache if cache is not None and layers(cache) else None
+        return cache if cache is not None and _layers(cache) else None
+
+
+def layers(cache: Any) -> list[list[Tensor]]:
+    """The tensors of a cache, layer by layer."""
+    with torch._C.DisableTorchFunction():
+        return _layers(cache)
 
 
 def slot_of(module: nn.Module) -> Slot | None:
@@ -127,27 +133,27 @@ def _given(slot: Slot, args: Any, kwargs: Mapping[str, Any]) -> Any:
 def _in_tuple(output: Any, given: Any) -> Any:
     """The cache in ``(output, cache)`` or a longer tuple, by its form: that of the cache given, if one was."""
     rest = output[1:]
-    if given is not None and (any(value is given for value in rest) or layers(given)):
+    if given is not None and (any(value is given for value in rest) or _layers(given)):
         same = (value for value in rest if value is given)
         return next(same, next((value for value in rest if _same_form(value, given)), None))
     if len(rest) == 1:
         value = rest[0]
         return value if not isinstance(value, Tensor) or value.dim() >= 2 else None  # a loss has no dimensions
-    return next((v for v in rest if not isinstance(v, Tensor) and any(len(layer) > 1 for layer in layers(v))), None)
+    return next((v for v in rest if not isinstance(v, Tensor) and any(len(layer) > 1 for layer in _layers(v))), None)
 
 
 def _same_form(value: Any, given: Any) -> bool:
     if isinstance(given, Tensor):
         return isinstance(value, Tensor) and (value.dim(), value.dtype) == (given.dim(), given.dtype)
     if isinstance(given, list | tuple):
-        return isinstance(value, list | tuple) and len(value) == len(given) and bool(layers(value))
+        return isinstance(value, list | tuple) and len(value) == len(given) and bool(_layers(value))
     return type(value) is type(given)
 
 
 # What it holds
 
 
-def layers(value: Any, depth: int = 0) -> list[list[Tensor]]:
+def _layers(value: Any, depth: int = 0) -> list[list[Tensor]]:
     """The tensors of a cache by layer.
 
     A record (a dict by words, a pair, an object) of tensors or of lists by layer is taken apart by layer;
@@ -162,7 +168,7 @@ def layers(value: Any, depth: int = 0) -> list[list[Tensor]]:
         parts = list(value.values()) if isinstance(value, Mapping) else list(value)
     else:
         record, parts = True, [part for name, part in members(value).items() if name != "config"]
-    found = [by_layer for part in parts if (by_layer := layers(part, depth + 1))]
+    found = [by_layer for part in parts if (by_layer := _layers(part, depth + 1))]
     if record:
         return [[t for part in same_layer for t in part] for same_layer in zip_longest(*found, fillvalue=[])]
     return [[t for part in by_layer for t in part] for by_layer in found]
@@ -239,8 +245,8 @@ def _tokens(cache: Any, given: Any, args: Any, kwargs: Mapping[str, Any]) -> int
     if isinstance(of_object, list):
         keys = [getattr(layer, "keys", None) for layer in of_object]
         return max((int(k.shape[-2]) for k in keys if isinstance(k, Tensor) and k.dim() >= 3), default=None)
-    after = next((t for layer in layers(cache) for t in layer), None)
-    before = None if given is None or given is cache else next((t for layer in layers(given) for t in layer), None)
+    after = next((t for layer in _layers(cache) for t in layer), None)
+    before = None if given is None or given is cache else next((t for layer in _layers(given) for t in layer), None)
     if after is None:
         return None
     if before is not None:
