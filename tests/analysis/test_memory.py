@@ -129,6 +129,17 @@ def test_what_comes_and_goes_within_one_op_call_counts() -> None:
     assert found.peak.bytes == 8
 
 
+def test_threads_that_take_turns() -> None:
+    """Op calls 0 and 1 are one thread's, 2 and 3 another's, which began first."""
+    held = Held().made("a", 8, "temporary", 2).made("b", 4, "temporary", 0).freed("a", at=3).made("c", 2, "saved", 1)
+    found = summary(held.memory)
+    assert not found.timeline.in_order
+    assert found.peak.event == 0
+    assert [point.bytes for point in found.timeline] == [8, 8 + 4, 4, 4 + 2]
+    assert [found.at(event).bytes for event in range(4)] == [8 + 4, 4 + 2, 8, 4]
+    assert found.blocks_at_peak[0].made_by == Place(2, "aten.mm.default", "b.c", "backward")
+
+
 # What was saved
 
 

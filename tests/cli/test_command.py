@@ -145,7 +145,7 @@ def test_the_models_exception_is_its_own_and_the_profile_is_not_lost(attnprof, f
     assert f"attnprof{os.sep}" not in result.err  # none of our frames
     assert "Warning" not in result.err
     assert "Incomplete: the model raised after" in result.out
-    line = next(line for line in result.out.splitlines() if " up " in line)
+    line = next(line for line in result.out.splitlines() if "─ up " in line)
     assert "1" in line.split()
     assert not (folder / "run.json").exists()
 

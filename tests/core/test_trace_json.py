@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -420,6 +421,44 @@ def test_a_run_comes_back(tmp_path: Path) -> None:
     convolution, linear = 2 * 5 * 4 * 3 * (2 * 3), 2 * 5 * 12 * 4
     assert again.phases["forward"].matmul_flops == 2 * (convolution + linear)
     assert again.phases["backward"].matmul_flops == 2 * (convolution + 2 * linear)
+
+
+def test_a_run_of_threads_that_take_turns_comes_back(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    net = nn.Linear(3, 4)
+    prof = attnprof.profile(net)
+    turns = [threading.Event() for _ in range(3)]
+
+    def work(turn: int) -> None:
+        with prof:
+            for _ in range(3):
+                turns[turn].wait()
+                turns[turn].clear()
+                net(torch.ones(2, 3)).sum().backward()
+                turns[turn + 1].set()
+
+    threads = [threading.Thread(target=work, args=(turn,)) for turn in (0, 1)]
+    with prof:
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            turns[0].set()
+            turns[2].wait()
+            turns[2].clear()
+        for thread in threads:
+            thread.join()
+    report = prof.report()
+    assert report.memory is not None
+    assert report.trace.memory is not None
+    places = report.trace.memory.log_at
+    assert places != sorted(places)
+    report.save(tmp_path / "run.json")
+    again = attnprof.load(tmp_path / "run.json")
+    assert again.trace == report.trace
+    assert again.memory is not None
+    assert again.memory.peak == report.memory.peak
 
 
 def test_loading_needs_no_torch(tmp_path: Path) -> None:

@@ -261,6 +261,14 @@ def test_the_view_of_a_run_without_ops() -> None:
     assert "given" in text
 
 
+def test_threads_have_no_line_over_time() -> None:
+    hand = Hand().add("a").ran("a", mm(4, 8, 16), times=3)
+    held = Held().made("y", 8, "temporary", 2).made("z", 8, "saved", 0)
+    text = view(tracked(hand, held.memory))
+    assert "Several threads ran" in text
+    assert "alive at the peak" in text
+
+
 @pytest.mark.parametrize("events", [1, 3, 71, 72, 73, 1000])
 def test_bars_show_the_peak_wherever_it_is(events: int) -> None:
     hand = Hand().add("a").ran("a", mm(4, 8, 16), times=events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import overload
 
 from attnprof.core.memory import KINDS, MemoryTrace
@@ -26,6 +27,8 @@ class Timeline(Sequence[Point]):
     """One point for each op call at which storages came or went; between points nothing changes.
 
     What comes and goes between two op calls is told at the second. The last point can be after the last op.
+    Points are in order of time; where threads took turns (not ``in_order``), the numbers of their op calls
+    are not.
     """
 
     def __init__(self, memory: MemoryTrace) -> None:
@@ -33,6 +36,8 @@ class Timeline(Sequence[Point]):
         self.totals: list[int] = []
         self._columns: list[list[int]] = [[] for _ in KINDS]
         self._fill(memory)
+        self._by_event = sorted(range(len(self)), key=self.events.__getitem__)
+        self.in_order = all(before <= after for before, after in pairwise(self.events))
 
     def _fill(self, memory: MemoryTrace) -> None:
         sizes, kinds = memory.block_bytes, memory.block_kinds
@@ -60,8 +65,8 @@ class Timeline(Sequence[Point]):
 
     def at(self, event: int) -> Point:
         """What was live while op call ``event`` ran."""
-        found = bisect_right(self.events, event) - 1
-        return Point(event, self[found].by_kind if found >= 0 else {})
+        found = bisect_right(self._by_event, event, key=self.events.__getitem__) - 1
+        return Point(event, self[self._by_event[found]].by_kind if found >= 0 else {})
 
     def of(self, kind: str) -> list[int]:
         """The live bytes of one kind at every point."""

@@ -44,7 +44,7 @@ def from_dict(data: dict[str, Any], *, events: int, modules: int) -> MemoryTrace
         block_kinds=as_counts(data["kinds"]),
         block_made=[made for made, blocks in runs for _ in range(blocks)],
         log=as_ints(data["log"]),
-        log_at=list(accumulate(as_counts(data["log_at"]))),
+        log_at=list(accumulate(as_ints(data["log_at"]))),
         saved=[_decode_saved(as_dict(item)) for item in as_list(data["saved"])],
         caches=[
             KVCache(as_count(at), tuple(as_counts(layers)), None if tokens is None else as_count(tokens))
@@ -98,9 +98,10 @@ def _check_blocks(memory: MemoryTrace) -> None:
 
 
 def _check_places(memory: MemoryTrace, events: int, modules: int) -> None:
-    last = max(memory.log_at[-1:] + [s.at for s in memory.saved] + [c.at for c in memory.caches], default=0)
-    if last > events:
-        raise ValueError(f"something happens after op call {last} of {events}")
+    """Nothing happens before the first op call or after the last. Places may go back: threads take turns."""
+    places = memory.log_at + [s.at for s in memory.saved] + [c.at for c in memory.caches]
+    if places and not (min(places) >= 0 and max(places) <= events):
+        raise ValueError(f"something happens at op call {min(places)} or {max(places)} of {events}")
     for saved in memory.saved:
         if max([*saved.by_module, *saved.held], default=0) >= modules:
             raise ValueError("a module saves something and is not there")

@@ -49,6 +49,8 @@ def _over_time(trace: Trace, memory: MemorySummary, model: str, units: Units, wi
     kinds = [kind for kind in KINDS if any(timeline.of(kind))]
     if not kinds or not len(trace):
         return ["No storage came or went while an op ran."]
+    if not timeline.in_order:
+        return wrapped("Several threads ran: their op calls have no order in which to draw the live bytes.", width)
     columns = [timeline.of(kind) for kind in kinds]
     at_peak = _bytes(("at the", "peak"), [*(peak.by_kind.get(kind, 0) for kind in kinds), peak.bytes], units)
     most = _bytes(("", "most"), [*map(max, columns), peak.bytes], units)
