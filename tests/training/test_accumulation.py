@@ -266,3 +266,17 @@ def test_a_schedule_of_numbers_costs_nothing(schedule: Callable[..., torch.optim
     assert phase_vector(first, "optimizer_init") == 2 * PARAMETERS  # the momentum is the gradient
     assert phase_vector(second, "optimizer") == 4 * PARAMETERS
     assert report.phases["other"].flops == 0
+
+
+def test_a_schedule_of_a_tensor_multiplies_it() -> None:
+    """The rate times gamma, one number per step, and neither model nor optimizer."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1), fused=True)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9)
+    with attnprof.profile(model) as prof:
+        backward(model)
+        optimizer.step()
+        scheduler.step()
+    report = prof.report()
+    assert report.phases["other"].vector_flops == 1
+    assert report.phases["optimizer"].vector_flops == 2 * PARAMETERS
