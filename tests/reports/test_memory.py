@@ -208,13 +208,13 @@ phase                       ffbbo
 f forward, b backward, o optimizer; one mark is an op call; full height is the peak, at h.1 aten.mm,
   backward.
 
-                                     blocks   each  together
-alive at the peak              kind              B         B
-h.[0-1] aten.mm, forward  saved           2  2,048     4,096
-given                     parameter       2  1,000     2,000
-h.1 aten.mm, backward     gradient        1  1,000     1,000
-given                     input           1    512       512
-h.1 aten.mm, backward     temporary       1    392       392
+                                       blocks   each  together
+alive at the peak                kind              B         B
+forward aten.mm in h.[0-1]  saved           2  2,048     4,096
+given                       parameter       2  1,000     2,000
+backward aten.mm in h.1     gradient        1  1,000     1,000
+given                       input           1    512       512
+backward aten.mm in h.1     temporary       1    392       392
 
                calls  saved   % of
 layer                     B  saved

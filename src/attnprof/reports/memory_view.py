@@ -16,7 +16,7 @@ from attnprof.core.units import Units, align, share
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Column, Columns, Line
 from attnprof.reports.fitted import fitted
-from attnprof.reports.memory import at, operator, states, where
+from attnprof.reports.memory import operator, states, where
 from attnprof.reports.names import listed
 from attnprof.reports.text import wrapped
 from attnprof.reports.view import View
@@ -130,14 +130,14 @@ def _at_peak(memory: MemorySummary, model: str, view: View, width: int) -> list[
 
 
 def _made(group: Sequence[Block], model: str) -> str:
-    """What made some blocks: ``aten.mm in h.[0-11].mlp.down, forward``."""
+    """What made some blocks: ``forward aten.mm in h.[0-11].mlp.down``."""
     first = group[0].made_by
     if first is None:
         return "given"
-    modules = list(dict.fromkeys(block.made_by.module for block in group if block.made_by))
-    if len(modules) == 1:
-        return f"{at(first, model)}, {first.phase}"
-    return f"{listed([module or model for module in modules])} {operator(first)}, {first.phase}"
+    modules = dict.fromkeys(block.made_by.module for block in group if block.made_by)
+    names = [fqn or model for fqn in modules if fqn not in ("(outside)", "(optimizer)")]
+    inside = f" in {listed(names)}" if any(names) else ""
+    return f"{first.phase} {operator(first)}{inside}"
 
 
 # By module
