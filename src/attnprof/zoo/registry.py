@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -13,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from attnprof.core.errors import AttnprofError, closest
+from attnprof.core.sizes import at_most as at_most
+from attnprof.core.sizes import divides as divides
+from attnprof.core.sizes import one_of as one_of
+from attnprof.core.sizes import positive as positive
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -103,36 +107,6 @@ def inputs(name: str, **symbols: int) -> tuple[Tensor, ...]:
             f"{', '.join({**entry.shape, **entry.symbols})}."
         )
     return entry.inputs(**{**defaults, **entry.shape, **symbols})
-
-
-def positive(**sizes: Any) -> None:
-    """Raise unless every size is an integer above zero."""
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise AttnprofError(f"{name} must be a whole number above zero, not {size!r}.")
-
-
-def divides(**pair: int) -> None:
-    """Raise unless the second of two sizes divides the first: ``divides(d=768, H=12)``."""
-    (whole, size), (part, by) = pair.items()
-    positive(**pair)
-    if size % by:
-        raise AttnprofError(f"{part} must divide {whole}: {whole}={size} is no multiple of {part}={by}.")
-
-
-def at_most(**pair: int) -> None:
-    """Raise unless the second of two sizes is at most the first: ``at_most(E=8, k=2)``."""
-    (most, bound), (name, size) = pair.items()
-    positive(**pair)
-    if size > bound:
-        raise AttnprofError(f"{name} can be at most {most}: {name}={size} is more than {most}={bound}.")
-
-
-def one_of(known: Collection[str], **choice: str) -> None:
-    """Raise unless a choice is one of those there are: ``one_of(("relu", "gelu"), activation="gelu")``."""
-    ((name, chosen),) = choice.items()
-    if not isinstance(chosen, str) or chosen not in known:
-        raise AttnprofError(f"{name} must be one of {', '.join(known)}, not {chosen!r}.{closest(str(chosen), known)}")
 
 
 def _load() -> None:
