@@ -36,7 +36,8 @@ def gathered(x: Tensor, positions: Tensor) -> Tensor:
 
 def scores_of(q: Tensor, keys: Tensor) -> Tensor:
     """Each query [B, H, T, dh] against m keys of its own [B, H, T, m, dh]: [B, H, T, m], scaled."""
-    return (keys @ q[..., None]).squeeze(-1) * q.shape[-1] ** -0.5
+    scores: Tensor = (keys @ q[..., None]).squeeze(-1) * q.shape[-1] ** -0.5
+    return scores
 
 
 def weighted_sum(weights: Tensor, values: Tensor) -> Tensor:
