@@ -79,7 +79,7 @@ class ThreadRecorder(TorchDispatchMode):
         signature = plan.only
         if signature is None:  # not one of the ops that make views
             signature = self._id_of(plan, args, kwargs, out)
-            if self.memory is not None:
+            if self.memory is not None and not plan.shapeless:
                 if node is not None:
                     self.memory.watch_backward()
                 self.memory.note(self.clock, plan, args, kwargs, out)
