@@ -44,9 +44,9 @@ def counted(
     return Flops(*(report.phases[phase].matmul_flops if phase in report.phases else 0 for phase in Flops._fields))
 
 
-def saved_bytes(net: nn.Module, *args: Any) -> int:
+def saved_bytes(net: nn.Module, *args: Any, input_grad: bool = True) -> int:
     """What autograd keeps for backward once the forward has returned, parameters excluded, as attnprof measures."""
-    memory = attnprof.run(net, differentiable(args), backward=True).memory
+    memory = attnprof.run(net, differentiable(args) if input_grad else args, backward=True).memory
     assert memory is not None
     return memory.saved_bytes
 
