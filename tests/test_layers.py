@@ -98,7 +98,7 @@ def test_imports_follow_the_table(path: Path) -> None:
         ("analysis", "from attnprof.reports import table"),
         ("analysis", "from ..reports import table"),
         ("reports", "import torch.nn as nn"),
-        ("zoo", "from attnprof.core.cost import Cost"),
+        ("zoo", "from attnprof.costs.registry import cost"),
         ("api", "from attnprof.cli import main"),
         ("cli", "from attnprof.pytest_plugin import x"),
     ],
