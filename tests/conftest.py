@@ -42,6 +42,7 @@ def torch_state() -> dict[str, Any]:
         "autocast dtype": torch.get_autocast_dtype("cpu"),
         "default dtype": torch.get_default_dtype(),
         "default device": torch.get_default_device(),
+        "storages resize": torch.UntypedStorage.resize_,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "fast path": torch.backends.mha.get_fastpath_enabled(),
         "attention backends": (

@@ -92,7 +92,8 @@ class Ledger:
         """An op that is no view has run: what it was given, and what it made."""
         self._clock = clock
         if plan.resizes:
-            self._resized((args, kwargs))
+            for storage in self.storages((args, kwargs)):
+                self.resized(storage)
         known = self._known
         for value in args:
             kind = value.__class__
@@ -121,14 +122,12 @@ class Ledger:
         elif out is not None:
             self._each(out, TEMPORARY, made=True)
 
-    def _resized(self, value: Any) -> None:
-        """An op may have given storages another size: the old bytes are gone and new ones are there."""
-        for storage in self.storages(value):
-            alive = self._known.get(id(storage))
-            if alive is not None and storage.nbytes() != self.bytes[alive.block]:
-                del self._known[alive.key]
-                self._log.append(self._clock.now() | alive.block << 1 | 1)
-                self._add(storage, self.kinds[alive.block], made=True)
+    def resized(self, storage: Any) -> None:
+        """A storage may have another size: new bytes are there, and then the old ones are gone."""
+        alive = self._known.get(id(storage))
+        if alive is not None and storage.nbytes() != self.bytes[alive.block]:
+            self._add(storage, self.kinds[alive.block], made=True)
+            self._log.append(self._clock.now() | alive.block << 1 | 1)
 
     def give(self, value: Any, kind: int) -> None:
         """Storages that no op was seen to make: they are there from now on."""

@@ -11,6 +11,7 @@ import weakref
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from attnprof.capture import kv_cache, saved
+from attnprof.capture import kv_cache, resizing, saved
 from attnprof.capture.ledger import BUFFER, CACHE, GRADIENT, INPUT, OPTIMIZER, PARAMETER, SAVED, Ledger
 from attnprof.core.memory import KVCache, MemoryTrace, Saved
 
@@ -51,6 +52,7 @@ class Memory:
         self._saved: list[tuple[list[int], Saved]] = []
         self._caches: list[tuple[list[int], KVCache]] = []
         self._watched: set[int] = set()  # the graph tasks whose end will be told
+        self._open = ExitStack()
         self._end: int | None = None  # of the log, while the capture is closed
 
     # The capture
@@ -60,9 +62,11 @@ class Memory:
         self._end = None
         self._look_at_modules()
         self._look_at_gradients()
+        self._open.enter_context(resizing.tells(self.ledger.resized))
 
     def close(self) -> None:
         """It ends: what happens to storages from now on is not part of it."""
+        self._open.close()
         self._look_at_modules()
         self._look_at_gradients()
         self._end = len(self.ledger)
