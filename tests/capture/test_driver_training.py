@@ -161,6 +161,20 @@ def test_the_counted_step_begins_where_the_first_did() -> None:
     assert units(report) == {"ways.0": {"forward": 1, "backward": 1}}
 
 
+@pytest.mark.parametrize("fake", [False, True], ids=["real", "fake"])
+def test_outputs_and_their_gradients_are_let_go(fake: bool) -> None:
+    """As in ``loss_of(model(x)).backward()``: the wide output is gone when its backward begins, and the gradient
+    it begins with is gone when the next does. So the worst is the wide Linear's backward, with both its gradients.
+    """
+    width, wide, bytes_each = 8, 512, 4
+    model = nn.Sequential(nn.Linear(width, width, bias=False), nn.Linear(width, wide, bias=False))
+    report = attnprof.run(model, (torch.ones(3, width),), backward=True, fake=fake)
+    weights, hidden, output = (width * width, width * wide), 3 * width, 3 * wide
+    assert report.memory is not None
+    assert report.memory.peak.bytes == bytes_each * (sum(weights) + 2 * hidden + output + weights[1] + hidden)
+    assert report.memory.at(len(report.trace)).bytes == bytes_each * (2 * sum(weights) + hidden)
+
+
 def test_fake_and_real_steps_are_the_same() -> None:
     model = Noisy()
     real, fake = (attnprof.run(model, (rows(),), optimizer="adamw:foreach", fake=f) for f in (False, True))

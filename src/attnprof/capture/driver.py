@@ -114,24 +114,21 @@ class _Step:
     def run(self, repeated: Sequence[int]) -> None:
         """Forward, backward, and each optimizer as often as ``repeated`` says."""
         with self.counting:
-            roots = self._forward()
-            if roots:
-                with self.counting.unseen():
-                    gradients = losses.started(roots)
-                torch.autograd.backward(roots, gradients)
-                del roots, gradients
+            start = self._forward()
+            if start is not None:
+                torch.autograd.backward(*start)
+                del start
             with scalars_of_ones(self.model):
                 for optimizer, times in zip(self.optimizers, repeated, strict=True):
                     for _ in range(times):
                         optimizer.step()
 
-    def _forward(self) -> list[Tensor]:
-        """What to differentiate, if anything; the rest of the output is let go, as in ``loss = loss_of(model(x))``."""
+    def _forward(self) -> tuple[Tensor, Tensor] | None:
+        """Where the backward starts, if there is one; the output is let go, as in ``loss_of(model(x)).backward()``."""
         with self.plan.autocasting(self.model):
             output = self.model(*self.args, **self.kwargs)
-            if self.training.loss is not None:
-                return [losses.of_callable(self.training.loss, output)]
+            loss = None if self.training.loss is None else losses.of_callable(self.training.loss, output)
         if not self.training.differentiates:
-            return []
+            return None
         with self.counting.unseen():
-            return losses.roots(output)
+            return losses.start(losses.roots(output) if loss is None else [loss])

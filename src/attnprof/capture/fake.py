@@ -20,38 +20,37 @@ from attnprof.capture.stand_ins import replaced
 from attnprof.core.errors import AttnprofError
 
 
-class FakeMode(FakeTensorMode):
-    """A fake mode that takes real tensors it meets for fake ones.
-
-    Some optimizers read scalars of their state as Python numbers, to scale an update with. Inside
-    :func:`scalars_of_ones` such a number is 1 where its value is unknown; elsewhere torch raises.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(allow_non_fake_inputs=True)
-        self.unknown_is_one = False
-
-    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not (self.unknown_is_one and func is torch.ops.aten._local_scalar_dense.default):
-            return super().dispatch(func, types, args, kwargs)
-        try:
-            return super().dispatch(func, types, args, kwargs)
-        except DataDependentOutputException:
-            return torch.ones((), dtype=args[0].dtype, device="cpu").item()
+def new_mode() -> FakeTensorMode:
+    """A fake mode that takes real tensors it meets for fake ones."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
 
 
 @contextmanager
 def scalars_of_ones(model: nn.Module) -> Iterator[None]:
-    """Inside, a scalar that a fake model's optimizer reads, and nobody knows, is 1. A real model is left alone."""
-    mode = mode_of(model)
-    if not isinstance(mode, FakeMode):
+    """Inside, a number that is read from a fake model's tensors, and that nobody knows, is 1; else torch raises.
+
+    For steps of optimizers: some read scalars of their state to scale an update with. A real model is left
+    alone. (The mode itself is kept, not a subclass of it: torch finds the rules of higher-order ops by its type.)
+    """
+    mode: Any = mode_of(model)
+    if mode is None:
         yield
         return
-    mode.unknown_is_one = True
+    dispatch = mode.dispatch
+
+    def known(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        try:
+            return dispatch(func, types, args, kwargs)
+        except DataDependentOutputException:
+            if func is not torch.ops.aten._local_scalar_dense.default:
+                raise
+            return torch.ones((), dtype=args[0].dtype, device="cpu").item()
+
+    mode.dispatch = known
     try:
         yield
     finally:
-        mode.unknown_is_one = False
+        del mode.dispatch
 
 
 class _Forgetful(dict[Any, Any]):
@@ -68,7 +67,7 @@ def building() -> Iterator[FakeTensorMode]:
     torch swaps the fake parameters of a converted module and refuses while anything refers to them weakly;
     the fake mode's own memory of what it made does. During a conversion it remembers nothing.
     """
-    mode = FakeMode()
+    mode = new_mode()
     converter: Any = mode.fake_tensor_converter.meta_converter
     apply: Any = nn.Module._apply
 
@@ -106,7 +105,7 @@ def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
     lazy = next((name for name, p in (*model.named_parameters(), *model.named_buffers()) if is_lazy(p)), None)
     if lazy is not None:
         raise AttnprofError(f"{lazy} is lazy and has no shape yet: run the model once before counting it fake.")
-    mode = mode_of(model) or FakeMode()
+    mode = mode_of(model) or new_mode()
     stand_ins: dict[int, Tensor] = {}
 
     def fake(tensor: Tensor) -> Tensor:

@@ -70,9 +70,25 @@ def roots(output: Any) -> list[Tensor]:
     )
 
 
-def started(found: list[Tensor]) -> list[Tensor]:
-    """The gradients to start from: ones, those of a sum."""
-    return [torch.ones_like(root) for root in found]
+class _Start(torch.autograd.Function):
+    """Hands the first gradients to autograd, so that nobody else keeps them, or what they are gradients of."""
+
+    @staticmethod
+    def forward(ctx: Any, gradients: list[Tensor], *found: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return torch.zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = tuple(ctx.gradients)
+        ctx.gradients.clear()
+        return None, *gradients
+
+
+def start(found: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """What to call ``backward`` of, and with what gradient: each root then starts with ones, those of a sum."""
+    begun: Tensor = _Start.apply([torch.ones_like(root) for root in found], *found)  # type: ignore[no-untyped-call]
+    return begun, torch.zeros_like(begun)
 
 
 def described(value: Any) -> str:

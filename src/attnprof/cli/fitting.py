@@ -32,7 +32,8 @@ def lines(report: api.Report, spec: DeviceSpec, request: Request, made: Target, 
     yield fit(peak, spec).sentence(units)
     if not (request.fake and request.differentiates):
         return
-    peaks, refused = [(AS_IT_IS, peak)], []
+    peaks: list[tuple[str, int]] = [(AS_IT_IS, peak)]
+    refused: list[str] = []
     for label, other in _others(report, request, made):
         if label == BOTH and refused:
             continue
