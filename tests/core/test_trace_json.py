@@ -41,6 +41,7 @@ def tensors(draw: st.DrawFn) -> TensorMeta:
         ident=draw(st.integers(-1, 9)),
         layout=draw(st.sampled_from(["strided", "sparse_coo", "nested"])),
         nnz=draw(st.none() | COUNTS),
+        index_bytes=draw(COUNTS),
         values=draw(st.none() | st.lists(st.integers(-5, 2**40), max_size=3).map(tuple)),
     )
 

@@ -184,3 +184,10 @@ def test_handing_out_the_parts_is_free() -> None:
     found = [price(op) for op in ops_of(parts)]
     assert found
     assert {op.status for op in found} == {"free"}, [op.signature.op for op in found if op.status != "free"]
+
+
+def test_a_sparse_tensor_of_rows_has_one_index_for_each_row() -> None:
+    """Four rows of four floats and four int64 row numbers, read and written: no index for each element."""
+    rows = torch.sparse_coo_tensor(torch.tensor([[0, 2, 5, 7]]), torch.ones(4, 4), (9, 4), check_invariants=True)
+    found = cost(lambda: rows * 2.0, "aten.mul")
+    assert (found.read_bytes, found.write_bytes) == (4 * 4 * F32 + 4 * INDEX,) * 2

@@ -272,7 +272,8 @@ def _tensor_meta(t: Tensor, ident: int, contents: bool) -> TensorMeta:
         return TensorMeta((0,), (1,), dtype, device, ident)  # it holds nothing yet
     if t.layout is not torch.strided:
         layout, shape = _name(t.layout), tuple(map(int, t.shape))
-        return TensorMeta(shape, (), dtype, device, ident, layout, nnz=_stored_entries(t, layout))
+        nnz, index_bytes = _stored(t, layout)
+        return TensorMeta(shape, (), dtype, device, ident, layout, nnz=nnz, index_bytes=index_bytes)
     if t.is_nested:
         with _disable_current_modes():
             pieces = t._nested_tensor_size()
@@ -281,11 +282,19 @@ def _tensor_meta(t: Tensor, ident: int, contents: bool) -> TensorMeta:
     return TensorMeta(tuple(map(int, t.shape)), tuple(map(int, t.stride())), dtype, device, ident, values=values)
 
 
-def _stored_entries(t: Tensor, layout: str) -> int | None:
-    if layout.startswith("sparse"):
-        with _disable_current_modes():  # nobody else's mode need see us asking
-            return int(t._values().numel() if layout == "sparse_coo" else t.values().numel())
-    return None
+def _stored(t: Tensor, layout: str) -> tuple[int | None, int]:
+    """The elements that a sparse tensor stores, and the bytes of its indices; (None, 0) of one that is not sparse."""
+    if not layout.startswith("sparse"):
+        return None, 0
+    with _disable_current_modes():  # nobody else's mode need see us asking
+        indices: tuple[Tensor, ...]
+        if layout == "sparse_coo":
+            indices, values = (t._indices(),), t._values()
+        elif layout in ("sparse_csr", "sparse_bsr"):
+            indices, values = (t.crow_indices(), t.col_indices()), t.values()
+        else:
+            indices, values = (t.ccol_indices(), t.row_indices()), t.values()
+        return values.numel(), sum(i.numel() * i.element_size() for i in indices)
 
 
 def _contents(value: Any) -> tuple[int, ...] | None:

@@ -58,7 +58,8 @@ class TensorMeta:
     ``shape`` and ``stride`` are in elements; ``dtype`` and ``layout`` are torch's names without the
     prefix. ``ident`` numbers the distinct tensors of the call: two arguments with the same number are
     the same tensor (``mul(x, x)``), and an output with an input's number is that input (an in-place
-    op). ``nnz`` is the number of stored entries of a sparse tensor. ``values`` holds the contents of
+    op). ``nnz`` is the number of stored elements of a sparse tensor, ``index_bytes``
+    what their positions take. ``values`` holds the contents of
     the few small index tensors whose values decide the work (group offsets, sequence lengths).
     """
 
@@ -69,6 +70,7 @@ class TensorMeta:
     ident: int = -1
     layout: str = "strided"
     nnz: int | None = None
+    index_bytes: int = 0
     values: tuple[int, ...] | None = None
 
     @cached_property

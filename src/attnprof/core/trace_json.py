@@ -202,8 +202,9 @@ def _encode(value: Any) -> Any:
     if isinstance(value, TensorMeta):
         tensor = {"shape": list(value.shape), "stride": list(value.stride), "dtype": value.dtype}
         extra = {"device": value.device, "ident": value.ident, "layout": value.layout, "nnz": value.nnz}
+        extra["index_bytes"] = value.index_bytes
         extra["values"] = None if value.values is None else list(value.values)
-        defaults = {"device": "cpu", "layout": "strided", "nnz": None, "values": None}
+        defaults = {"device": "cpu", "layout": "strided", "nnz": None, "index_bytes": 0, "values": None}
         return {"tensor": tensor | {k: v for k, v in extra.items() if k not in defaults or v != defaults[k]}}
     if isinstance(value, list | tuple):
         return {"list": [_encode(v) for v in value]}
@@ -238,5 +239,6 @@ def _decode_tensor(item: dict[str, Any]) -> TensorMeta:
         ident=as_int(item["ident"]),
         layout=as_text(item.get("layout", "strided")),
         nnz=None if item.get("nnz") is None else as_count(item["nnz"]),
+        index_bytes=as_count(item.get("index_bytes", 0)),
         values=None if values is None else tuple(as_int(v) for v in as_list(values)),
     )

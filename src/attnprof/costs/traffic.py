@@ -15,15 +15,7 @@ from attnprof.core.tensor import TensorMeta
 
 def stored_bytes(tensor: TensorMeta) -> int:
     """Bytes of the distinct stored elements: of a sparse tensor its values and its indices."""
-    if tensor.nnz is None:
-        return tensor.bytes
-    index = 8  # int64, torch's index dtype
-    rows, _ = (*tensor.shape[-2:], 0, 0)[:2]
-    if tensor.layout == "sparse_coo":
-        return tensor.nnz * (tensor.width + index * len(tensor.shape))
-    if tensor.layout == "sparse_csc":
-        rows = tensor.shape[-1]
-    return tensor.nnz * (tensor.width + index) + (rows + 1) * index
+    return tensor.bytes if tensor.nnz is None else tensor.nnz * tensor.width + tensor.index_bytes
 
 
 def distinct_bytes(tensors: Iterable[TensorMeta]) -> int:
