@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as fn
 from torch import nn
 
-from attnprof.capture.signatures import tensor_meta
+from attnprof.capture.metas import tensor_meta
 from attnprof.core.signature import OpSignature
 from attnprof.costs.pricing import price
 from support import cost_of, only_op, ops_of, traffic_of

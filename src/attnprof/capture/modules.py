@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnprof.capture.signatures import tensor_meta
+from attnprof.capture.metas import tensor_meta
 from attnprof.core.trace import OPTIMIZER, OUTSIDE, ROOT, ModuleRecord, ParameterRecord
 
 #: Attributes under which wrappers hold the module they wrap; they vanish from names.
