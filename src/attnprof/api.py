@@ -188,14 +188,14 @@ def run(
 ) -> Report:
     """Count one call of ``model(*args, **kwargs)``, and its backward and optimizer step if asked.
 
-    The model is left as it was: parameters and their ``.grad``, buffers and the random state are put back. With
-    ``fake`` nothing is computed or allocated.
+    The model is left as it was: parameters' ``.grad``, buffers, the random state and, after a step of an
+    optimizer, the parameters are put back. With ``fake`` nothing is computed or allocated.
 
     The backward starts from ``loss(output)``, a scalar tensor whose ops are counted; without a ``loss``, from
     the output's ``.loss``, or else from the sum of all floating outputs that need a gradient, in structures and
-    dataclasses too; that sum is not counted. ``optimizer`` is a name as on the command line
-    (``"adamw"``, ``"adamw:fused"``, ``"sgd,momentum=0.9"``), a ``torch.optim.Optimizer`` or several, or a
-    callable that makes one of the trainable parameters. Both imply ``backward``.
+    dataclasses too; that sum is not counted. The output itself is let go then. ``optimizer`` is a name as on
+    the command line (``"adamw"``, ``"adamw:fused"``, ``"sgd,momentum=0.9"``), a ``torch.optim.Optimizer`` or
+    several, or a callable that makes one of the trainable parameters. Both imply ``backward``.
 
     An optimizer is counted in its steady state: a whole step, which creates that state, runs before and is not
     counted, and everything is put back, the state of an optimizer of yours included. On real tensors this
