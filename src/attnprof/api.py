@@ -245,6 +245,8 @@ def drive(
     from attnprof.capture.plans import Plan
 
     _check_call(model, args)
+    if plan is not None and not isinstance(plan, Plan):
+        raise AttnprofError(f"plan takes an attnprof.Plan, not a {type(plan).__name__}.")
     if fake:
         counting._fake = True
         counting._notes.append(_fake_note(kwargs or {}))

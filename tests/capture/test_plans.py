@@ -305,3 +305,8 @@ def test_a_plan_that_does_not_suit(model: nn.Module, plan: Plan, sentence: str) 
     with pytest.raises(AttnprofError, match=sentence) as raised:
         attnprof.run(model, (rows(),), backward=True, plan=plan)
     assert "\n" not in str(raised.value)
+
+
+def test_a_plan_is_a_plan() -> None:
+    with pytest.raises(AttnprofError, match=r"plan takes an attnprof\.Plan, not a str"):
+        attnprof.run(Chain(), (rows(),), plan="bf16")  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from attnprof.capture import generation
 from attnprof.capture import loss as losses
 from attnprof.capture import optimizers as optim
+from attnprof.capture.borrowing import borrowed, parameters_of
 from attnprof.capture.fake import faked, scalars_of_ones
 from attnprof.capture.optimizers import OptimizerLike
 from attnprof.capture.plans import Plan
@@ -84,8 +85,8 @@ def drive(
         if training.optimizer is not None:
             optimizers, steady = optim.made(training.optimizer, model)
             notes += steady
-            stack.enter_context(optim.borrowed(optimizers, model, stand_ins))
-        stepped = optim.parameters_of(optimizers)
+            stack.enter_context(borrowed(optimizers, model, stand_ins))
+        stepped = parameters_of(optimizers)
         state = stack.enter_context(unchanged(modules, values, stepped, fake))
         if generate is not None:
             with plan.autocasting(model):
