@@ -137,7 +137,8 @@ class Memory:
 
         def ended() -> None:
             self._watched.discard(task)
-            self._look_at_gradients()
+            if self._end is None:
+                self._look_at_gradients()
 
         _engine.queue_callback(ended)
 

@@ -1,0 +1,322 @@
+"""Tracking memory keeps no storage, module or graph alive, never takes one storage for another, and ends when told."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.checkpoint import checkpoint
+
+import attnprof
+from attnprof.core.memory import MemoryTrace
+from memory.readings import Reading, read
+
+E = 4
+N, D = 5, 12
+ROW = E * N * D
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """What dies in here dies of its last reference."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class Kept(torch.autograd.Function):
+    """A node that can be watched."""
+
+    made: list[weakref.ref[Any]] = []
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        Kept.made.append(weakref.ref(ctx))
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient * 2
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(D, D), nn.Linear(D, D)
+        self.register_buffer("scale", torch.ones(D))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = Kept.apply(self.first(x).tanh())
+        return checkpoint(self.second, x * self.scale, use_reentrant=False)
+
+
+def storages_of(net: nn.Module, *tensors: Tensor) -> list[StorageWeakRef]:
+    found = (*net.parameters(), *net.buffers(), *(p.grad for p in net.parameters() if p.grad is not None), *tensors)
+    return [StorageWeakRef(tensor.untyped_storage()) for tensor in found]
+
+
+def train(steps: int = 2) -> tuple[list[StorageWeakRef], list[weakref.ref[Any]]]:
+    """Everything there was in a few steps, under weak references."""
+    Kept.made.clear()
+    net = Net()
+    optimizer = torch.optim.AdamW(net.parameters())
+    storages: list[StorageWeakRef] = []
+    for _ in range(steps):
+        x = torch.randn(N, D)
+        y = net(x)
+        loss = y.sum()
+        loss.backward()
+        optimizer.step()
+        storages += storages_of(net, x, y, loss)
+    storages += [StorageWeakRef(t.untyped_storage()) for state in optimizer.state.values() for t in state.values()]
+    return storages, [weakref.ref(net), weakref.ref(net.first), weakref.ref(optimizer), *Kept.made]
+
+
+def assert_gone(storages: list[StorageWeakRef], objects: list[weakref.ref[Any]]) -> None:
+    assert storages
+    assert [reference() for reference in objects] == [None] * len(objects)
+    assert all(reference.expired() for reference in storages)
+
+
+def test_while_it_runs() -> None:
+    with attnprof.profile() as prof:
+        found = train()
+        gc.collect()
+        assert_gone(*found)
+    assert Reading(prof.trace).live[-1] == 0
+
+
+def test_after_it_ended() -> None:
+    prof = attnprof.profile()
+    with prof:
+        found = train()
+    gc.collect()
+    assert_gone(*found)
+    trace = prof.trace
+    assert_gone(*found)
+    assert trace.memory is not None
+
+
+def test_it_makes_no_cycles() -> None:
+    """A step's storages die of their last reference, as they do bare."""
+    net = nn.Sequential(nn.Linear(D, D), nn.Tanh(), nn.Linear(D, D))
+
+    def step() -> list[StorageWeakRef]:
+        x = torch.randn(N, D)
+        y = net(x)
+        loss = y.sum()
+        loss.backward()
+        net.zero_grad()
+        return [StorageWeakRef(t.untyped_storage()) for t in (x, y, loss)]
+
+    with without_collection(), attnprof.profile(net):
+        assert all(reference.expired() for reference in step())
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["forward", "backward", "hook"])
+def test_after_an_exception(where: str, error: type[BaseException]) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    def run() -> tuple[list[StorageWeakRef], list[weakref.ref[Any]]]:
+        Kept.made.clear()
+        net, x = Net(), torch.randn(N, D)
+        if where == "forward":
+            net.second.register_forward_pre_hook(fail)
+        elif where == "hook":
+            net.register_forward_hook(fail)
+        try:
+            with prof:
+                y = net(x)
+                if where == "backward":
+                    y.register_hook(fail)
+                y.sum().backward()
+        except error as caught:
+            caught.__traceback__ = None  # it holds every frame
+        return storages_of(net, x), [weakref.ref(net), *Kept.made]
+
+    prof = attnprof.profile()
+    found = run()
+    gc.collect()
+    assert_gone(*found)
+    reading = Reading(prof.trace)
+    assert min(reading.live) >= 0
+
+
+def test_a_storage_is_never_taken_for_one_that_had_its_place() -> None:
+    """Twenty times fifty tensors of as many sizes, gone before the next fifty come: ids are used again."""
+    ids: list[int] = []
+    sizes = [[E * size for size in range(first, first + 50)] for first in range(1, 1001, 50)]
+
+    def run() -> None:
+        for row in sizes:
+            batch = [torch.ones(size // E) for size in row]
+            ids.extend(id(tensor.untyped_storage()) for tensor in batch)
+            del batch
+
+    reading = read(run)
+    assert len(set(ids)) < 1000
+    assert reading.memory.block_bytes == [size for row in sizes for size in row]
+    assert reading.peak == sum(sizes[-1])
+    assert reading.live[-1] == 0
+
+
+def test_many_at_once_and_out_of_order() -> None:
+    def run() -> None:
+        with torch.no_grad():
+            found = [torch.ones(size) for size in range(1, 101)]
+            for index in (*range(0, 100, 2), *range(1, 100, 2)):
+                found[index] = torch.empty(0)
+
+    reading = read(run)
+    assert reading.peak == E * sum(range(1, 101))
+    assert reading.live[-1] == 0
+
+
+# The log's beginning and end
+
+
+def test_what_happens_after_the_end_is_not_in_it() -> None:
+    prof = attnprof.profile()
+    with prof:
+        x = torch.ones(N, D)
+        y = x + 1
+    before = Reading(prof.trace).memory
+    del y
+    _ = x + 2
+    gc.collect()
+    assert Reading(prof.trace).memory == before
+    assert Reading(prof.trace).live[-1] == 2 * ROW
+
+
+def test_entering_again_goes_on() -> None:
+    """What went while nobody looked is gone; what came is given."""
+    prof = attnprof.profile()
+    with prof:
+        x = torch.ones(N, D)
+        y = x + 1
+    del y
+    z = torch.ones(N, D)
+    with prof:
+        _ = x + z
+    reading = Reading(prof.trace)
+    assert reading.live == [ROW, 2 * ROW, ROW, 2 * ROW, 3 * ROW]
+    assert reading.memory.block_made == [True, True, False, True]
+
+
+def test_a_report_inside_has_what_there_was_so_far() -> None:
+    seen: list[MemoryTrace] = []
+    net = nn.Linear(D, D)
+    with attnprof.profile(net) as prof:
+        for _ in range(3):
+            net(torch.ones(N, D)).sum().backward()
+            seen.append(Reading(prof.trace).memory)
+    assert [len(memory.saved) for memory in seen] == [1, 2, 3]
+    for earlier, later in zip(seen, [*seen[1:], Reading(prof.trace).memory], strict=True):
+        assert later.log[: len(earlier.log)] == earlier.log
+        assert later.block_bytes[: len(earlier.block_bytes)] == earlier.block_bytes
+
+
+def test_a_profile_around_nothing() -> None:
+    reading = read(lambda: None)
+    assert reading.memory.log == []
+    assert reading.memory.state_bytes == {"parameter": 0, "trainable": 0, "buffer": 0, "gradient": 0}
+
+
+def test_two_profiles_see_the_same() -> None:
+    net, x = Net(), torch.randn(N, D)
+    with attnprof.profile(net) as outer, attnprof.profile(net) as inner:
+        net(x).sum().backward()
+    first, second = Reading(outer.trace), Reading(inner.trace)
+    assert first.memory.saved == second.memory.saved
+    assert first.peak == second.peak
+    assert first.memory.state_bytes == second.memory.state_bytes
+
+
+# Threads
+
+
+def test_threads_have_one_memory() -> None:
+    """What several threads hold at once adds up; each op is at its own place in the trace."""
+    prof = attnprof.profile()
+    ready, go = threading.Barrier(3), threading.Event()
+    kept: list[Tensor] = []
+
+    def work(size: int) -> None:
+        with prof:
+            kept.append(torch.ones(size))
+            ready.wait()
+            go.wait()
+            kept.append(torch.ones(size))
+
+    with prof:
+        threads = [threading.Thread(target=work, args=(size,)) for size in (10, 100)]
+        for thread in threads:
+            thread.start()
+        ready.wait()
+        go.set()
+        for thread in threads:
+            thread.join()
+    reading = Reading(prof.trace)
+    assert reading.live[-1] == reading.peak == 2 * E * 110
+    ops = [reading.trace.signatures[reading.trace.event_signatures[at]] for at in reading.memory.log_at]
+    assert [op.outs[0].shape[0] * E for op in ops] == reading.memory.block_bytes
+
+
+def test_a_storage_may_die_in_another_thread() -> None:
+    kept = []
+    with attnprof.profile() as prof:
+        kept.append(torch.ones(N, D))
+        thread = threading.Thread(target=kept.clear)
+        thread.start()
+        thread.join()
+        torch.ones(1)
+    assert Reading(prof.trace).live == [ROW, 0, E, 0]
+
+
+def test_modules_in_a_thread_that_is_not_inside() -> None:
+    """Its outermost calls are seen; what it saved is booked all the same."""
+    net = nn.Sequential(nn.Tanh(), nn.Linear(D, D))
+    out: list[Tensor] = []
+    with attnprof.profile(net) as prof:
+        thread = threading.Thread(target=lambda: out.append(net(torch.randn(N, D, requires_grad=True))))
+        thread.start()
+        thread.join()
+    assert Reading(prof.trace).saved_by_name() == {"0": ROW}
+
+
+# Interruptions
+
+
+def interrupt_in(place: str) -> Callable[..., Any]:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt(place)
+
+    return interrupt
+
+
+def test_after_an_interrupt_calls_are_outermost_again() -> None:
+    """No hook told that the frames are gone."""
+    net = nn.Sequential(nn.Tanh(), nn.Linear(D, D))
+    handle = net[1].register_forward_pre_hook(interrupt_in("forward"))
+    with attnprof.profile(net) as prof:
+        with pytest.raises(KeyboardInterrupt):
+            net(torch.randn(N, D, requires_grad=True))
+        handle.remove()
+        net(torch.randn(N, D, requires_grad=True)).sum().backward()
+    reading = Reading(prof.trace)
+    assert [call.bytes for call in reading.memory.saved] == [ROW]
+    assert reading.memory.state_bytes["gradient"] == E * (D * D + D)
