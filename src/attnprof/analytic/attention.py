@@ -1,0 +1,179 @@
+"""Attention over all pairs: multi-head, grouped-query, multi-query, cross; scores written out or fused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sympy import Eq, Expr, Integer, Not, Or
+
+from attnprof.analytic.blocks import BOOL, Tape, Tensor
+from attnprof.analytic.registry import Sizes, formula
+from attnprof.analytic.symbols import e
+
+
+def head_width(sizes: Sizes, d: Expr, H: Expr, dh: Expr | None) -> Expr:
+    """dh, or when it is not given the usual d / H."""
+    if dh is not None:
+        return dh
+    sizes.divides("d", "H")
+    return d / H
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Sizes of an attention: B samples, T queries, S keys, H and Hkv heads of width dh, model width d."""
+
+    B: Expr
+    T: Expr
+    S: Expr
+    d: Expr
+    H: Expr
+    Hkv: Expr
+    dh: Expr
+
+    @property
+    def n(self) -> Expr:
+        """The width of all query heads."""
+        return self.H * self.dh
+
+    @property
+    def m(self) -> Expr:
+        """The width of all key heads."""
+        return self.Hkv * self.dh
+
+
+def project(tape: Tape, at: Heads, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v."""
+    q = tape.linear("q_proj", x, at.B * at.T, at.d, at.n, "q")
+    k = tape.linear("k_proj", memory, at.B * at.S, at.d, at.m, "k")
+    v = tape.linear("v_proj", memory, at.B * at.S, at.d, at.m, "v")
+    return q, k, v
+
+
+def project_back(tape: Tape, at: Heads, y: Tensor) -> Tensor:
+    """The heads side by side, times the output matrix."""
+    return tape.linear("out_proj", y, at.B * at.T, at.n, at.d, "output")
+
+
+def explicit(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """softmax(q kᵀ / √dh) v with its scores written out; a causal mask hides pairs but saves no work."""
+    each = 2 * at.B * at.n
+    flops, useful = each * at.T * at.S, each * at.T * (at.T + 1) / 2 if causal else None
+    elements = at.B * at.H * at.T * at.S
+    one_matrix_each = Or(Eq(at.B, 1), Eq(at.H, 1), Eq(at.T, 1))  # else the heads of a batch are copied side by side
+    q, k, v = (tape.copy(t, only_if=Not(one_matrix_each)) for t in (q, k, v))
+    scores = tape.product("scores", q, k, flops, "scores", elements, useful)
+    scores = tape.scale(scores)
+    if causal:
+        tape.keep_for(scores, "mask", at.T * at.S, BOOL)
+        tape.missing |= {"read_bytes", "write_bytes"}  # of making the mask
+    probabilities = tape.softmax(scores, at.B * at.H * at.T)
+    y = tape.product("weighted_sum", probabilities, v, flops, "weighted sum", at.B * at.T * at.n, useful)
+    return tape.copy(y, "heads merged", only_if=Not(Or(Eq(at.H, 1), Eq(at.T, 1))))
+
+
+def fused(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """The same in one kernel, which skips nothing in its count and never stores the scores."""
+    each = 2 * at.B * at.n
+    useful = each * at.T * (at.T + 1) / 2 if causal else None
+    return tape.fused_attention(q, k, v, each * at.T * at.S, at.B * at.H * at.T, useful)
+
+
+def cache(tape: Tape, at: Heads) -> None:
+    """Keys and values of S positions, which a decoder keeps."""
+    tape.note("kv_cache", "kv_cache_bytes", 2 * at.B * at.S * at.m * e)
+
+
+def self_attention(tape: Tape, at: Heads, x: Tensor, causal: bool, fuse: bool = False, output: bool = True) -> Tensor:
+    """Projections, attention between the heads, and a projection back."""
+    q, k, v = project(tape, at, x, x)
+    y = (fused if fuse else explicit)(tape, at, q, k, v, causal)
+    cache(tape, at)
+    return project_back(tape, at, y) if output else y
+
+
+def itself(sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, Hkv: Expr | None, dh: Expr | None) -> Heads:
+    """The sizes of a sequence that attends to itself; without Hkv every head has its own keys."""
+    if Hkv is not None:
+        sizes.divides("H", "Hkv")
+    return Heads(B, T, T, d, H, H if Hkv is None else Hkv, head_width(sizes, d, H, dh))
+
+
+@formula("mha", vector=True, traffic=True)
+def mha(
+    tape: Tape, sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, dh: Expr | None = None, causal: bool = False
+) -> Tensor:
+    """Multi-head attention, its scores written out."""
+    at = itself(sizes, B, T, d, H, None, dh)
+    return self_attention(tape, at, tape.input("x", B * T * d), causal)
+
+
+@formula("mha-sdpa")
+def mha_sdpa(
+    tape: Tape, sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, dh: Expr | None = None, causal: bool = False
+) -> Tensor:
+    """Multi-head attention by a fused kernel, which computes the scores again in its backward."""
+    at = itself(sizes, B, T, d, H, None, dh)
+    return self_attention(tape, at, tape.input("x", B * T * d), causal, fuse=True)
+
+
+@formula("mha-no-output", vector=True, traffic=True)
+def mha_no_output(
+    tape: Tape, sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, dh: Expr | None = None, causal: bool = False
+) -> Tensor:
+    """Multi-head attention without an output projection."""
+    at = itself(sizes, B, T, d, H, None, dh)
+    return self_attention(tape, at, tape.input("x", B * T * d), causal, output=False)
+
+
+@formula("gqa", vector=True)
+def gqa(
+    tape: Tape,
+    sizes: Sizes,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    H: Expr,
+    Hkv: Expr,
+    dh: Expr | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """Grouped-query attention: H / Hkv query heads share a key and value head."""
+    return self_attention(tape, itself(sizes, B, T, d, H, Hkv, dh), tape.input("x", B * T * d), causal)
+
+
+@formula("gqa-sdpa")
+def gqa_sdpa(
+    tape: Tape,
+    sizes: Sizes,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    H: Expr,
+    Hkv: Expr,
+    dh: Expr | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """Grouped-query attention by a fused kernel."""
+    return self_attention(tape, itself(sizes, B, T, d, H, Hkv, dh), tape.input("x", B * T * d), causal, fuse=True)
+
+
+@formula("mqa", vector=True)
+def mqa(
+    tape: Tape, sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, dh: Expr | None = None, causal: bool = False
+) -> Tensor:
+    """Multi-query attention: all heads share one key and value head."""
+    return self_attention(tape, itself(sizes, B, T, d, H, Integer(1), dh), tape.input("x", B * T * d), causal)
+
+
+@formula("cross-attention", vector=True)
+def cross_attention(
+    tape: Tape, sizes: Sizes, B: Expr, T: Expr, S: Expr, d: Expr, H: Expr, dh: Expr | None = None
+) -> Tensor:
+    """Attention from T queries to the S positions of another sequence."""
+    at = Heads(B, T, S, d, H, H, head_width(sizes, d, H, dh))
+    x, memory = tape.input("x", B * T * d), tape.input("memory", B * S * d)
+    q, k, v = project(tape, at, x, memory)
+    y = explicit(tape, at, q, k, v, causal=False)
+    cache(tape, at)
+    return project_back(tape, at, y)

@@ -1,0 +1,256 @@
+"""The building blocks of closed forms: a forward pass written in symbols, from which the backward follows.
+
+A :class:`Tape` is to a closed form what autograd is to a run: each block notes its forward, the gradients that
+somebody asks for, and what has to be kept for them. A mechanism is a few calls of blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from sympy import Expr, Integer, Max, Piecewise, true
+from sympy.logic.boolalg import Boolean
+
+from attnprof.analytic.prediction import Phase, Quantity, Term, merged
+from attnprof.analytic.symbols import e
+
+#: Bytes per element of what is float32 or, in float64 runs, float64: a logsumexp.
+PRECISE = Max(4, e)
+#: Bytes per element of masks and of positions.
+BOOL, INT64 = Integer(1), Integer(8)
+#: Activation -> FLOPs per element by its definition. relu: max; gelu: x/2 (1 + erf(k x)); silu: x / (1 + exp(-x));
+#: elu: a comparison and expm1. What a backward works from is the input, but for relu, which its result serves.
+ACTIVATIONS = {"relu": 1, "gelu": 5, "silu": 4, "elu": 2}
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """What a block makes: so many elements, and whether a gradient of it is asked for. One object, one storage."""
+
+    name: str
+    elements: Expr
+    needs_grad: bool
+    item_bytes: Expr = e
+    is_parameter: bool = False
+
+
+class Tape:
+    """The terms of one forward and its backward, in the order in which the blocks were called.
+
+    ``frozen`` are weights that need no gradient, by name (``q_proj``) or pattern (``layers.*``); ``input_grad`` says
+    whether the inputs need one, or names those that do.
+    """
+
+    def __init__(self, frozen: Collection[str] = (), input_grad: bool | Collection[str] = True) -> None:
+        self.input_grad = input_grad
+        self.unused = set(frozen)  # patterns that have met no weight yet
+        self.missing: set[Quantity] = set()  # what the blocks do not state in full
+        self.weights: list[str] = []
+        self.inputs: list[str] = []
+        self._frozen = tuple(frozen)
+        self._terms: list[Term] = []
+        self._kept: set[int] = set()
+        self._tensors: list[Tensor] = []  # so that no id is used twice
+        self._scope = ""
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        return merged(self._terms)
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Everything inside is named ``name.…``: a module with a name of its own."""
+        outer, self._scope = self._scope, f"{self._scope}{name}."
+        try:
+            yield
+        finally:
+            self._scope = outer
+
+    def note(
+        self, name: str, quantity: Quantity, expression: Expr, phase: Phase = "forward", useful: Expr | None = None
+    ) -> None:
+        """Enter a term."""
+        self._terms.append(Term(self._scope + name, phase, quantity, expression, useful))
+
+    # Where tensors come from
+
+    def input(self, name: str, elements: Expr) -> Tensor:
+        """An argument of the call."""
+        self.inputs.append(name)
+        wanted = self.input_grad if isinstance(self.input_grad, bool) else name in self.input_grad
+        return self.tensor(name, elements, wanted)
+
+    def weight(self, name: str, elements: Expr) -> Tensor:
+        """A parameter: counted, trained unless frozen, never part of what is saved."""
+        full = self._scope + name
+        self.weights.append(full)
+        patterns = {p for p in self._frozen if fnmatchcase(full, p) or fnmatchcase(full, f"*.{p}")}
+        self.unused -= patterns
+        self.note(name, "parameters", elements)
+        if not patterns:
+            self.note(name, "trainable_parameters", elements)
+        return self.tensor(name, elements, not patterns, is_parameter=True)
+
+    def tensor(
+        self, name: str, elements: Expr, needs_grad: bool, item_bytes: Expr = e, is_parameter: bool = False
+    ) -> Tensor:
+        """A tensor with a storage of its own."""
+        made = Tensor(name, elements, needs_grad, item_bytes, is_parameter)
+        self._tensors.append(made)
+        return made
+
+    def keep(self, *tensors: Tensor) -> None:
+        """Save tensors for the backward: each once, parameters never."""
+        for tensor in tensors:
+            if not tensor.is_parameter and id(tensor) not in self._kept:
+                self._kept.add(id(tensor))
+                self.note(tensor.name, "saved_bytes", tensor.elements * tensor.item_bytes)
+
+    def keep_for(self, tensor: Tensor, name: str, elements: Expr, item_bytes: Expr) -> None:
+        """Save a mask or positions (which need no gradient) if ``tensor`` needs one."""
+        if tensor.needs_grad:
+            self.keep(self.tensor(name, elements, False, item_bytes))
+
+    # Contractions
+
+    def product(
+        self,
+        name: str,
+        a: Tensor,
+        b: Tensor,
+        flops: Expr,
+        out: str,
+        elements: Expr,
+        useful: Expr | None = None,
+        factors: tuple[str, str] | None = None,
+    ) -> Tensor:
+        """A contraction of a and b. Its gradient in each factor is a contraction over the same indices.
+
+        The gradient of one factor needs the other one. ``factors``: what to call them, if not by their names.
+        """
+        self.note(name, "matmul_flops", flops, useful=useful)
+        self.traffic(name, (a, b), elements)
+        called = factors or (a.name, b.name)
+        for factor, other, short in ((a, b, called[0]), (b, a, called[1])):
+            if factor.needs_grad:
+                self.note(f"{name}.d{short.replace(' ', '_')}", "matmul_flops", flops, "backward", useful)
+                self.keep(other)
+        return self.tensor(out, elements, a.needs_grad or b.needs_grad)
+
+    def linear(
+        self, name: str, x: Tensor, rows: Expr, n_in: Expr, n_out: Expr, out: str | None = None, bias: bool = False
+    ) -> Tensor:
+        """Y = X W (+ b) on so many rows: 2 rows n_in n_out; as much for each of dX and dW."""
+        weight = self.weight(name, n_in * n_out + (n_out if bias else 0))
+        if bias:
+            self.note(f"{name}.bias", "vector_flops", rows * n_out)
+        flops, made = 2 * rows * n_in * n_out, out or f"{name} output"
+        return self.product(name, x, weight, flops, made, rows * n_out, factors=("X", "W"))
+
+    def fused_attention(
+        self, q: Tensor, k: Tensor, v: Tensor, flops: Expr, rows: Expr, useful: Expr | None = None
+    ) -> Tensor:
+        """softmax(q kᵀ) v in one kernel; ``flops`` is one product's, ``rows`` the queries of all heads.
+
+        Two products forward. The backward does four if any gradient is asked for, after it has computed the scores
+        again from the logsumexp that was kept.
+        """
+        needs_grad = q.needs_grad or k.needs_grad or v.needs_grad
+        out = self.tensor("weighted sum", q.elements, needs_grad)
+        for name in ("scores", "weighted_sum"):
+            self.note(name, "matmul_flops", flops, useful=useful)
+        self.traffic("attention", (q, k, v), q.elements)
+        self.note("logsumexp", "write_bytes", rows * PRECISE)
+        if needs_grad:
+            for name in ("weighted_sum.dv", "weighted_sum.dprobabilities", "scores.dq", "scores.dk"):
+                self.note(name, "matmul_flops", flops, "backward", useful)
+            self.note("scores", "matmul_flops", flops, "recompute", useful)
+            self.keep(q, k, v, out, self.tensor("logsumexp", rows, False, PRECISE))
+        return out
+
+    # Arithmetic per element
+
+    def elementwise(
+        self,
+        name: str,
+        *inputs: Tensor,
+        out: str,
+        flops: Expr | int = 1,
+        elements: Expr | None = None,
+        keep: Collection[Tensor] = (),
+        keep_output: bool = False,
+    ) -> Tensor:
+        """``flops`` per element of the result; what the backward needs is kept if there is one."""
+        count = inputs[0].elements if elements is None else elements
+        made = self.tensor(out, count, any(x.needs_grad for x in inputs))
+        self.note(name, "vector_flops", flops * count)
+        self.traffic(name, inputs, count)
+        if made.needs_grad:
+            self.keep(*keep, *([made] if keep_output else []))
+        return made
+
+    def scale(self, x: Tensor, name: str = "scale") -> Tensor:
+        """Times a constant: nothing to keep."""
+        return self.elementwise(name, x, out=f"{x.name} scaled")
+
+    def softmax(self, x: Tensor, rows: Expr, name: str = "softmax", out: str = "probabilities") -> Tensor:
+        """Rows of S: max S - 1, x - max S, exp S, sum S - 1, division S: 5 S - 2 each. The result is kept."""
+        made = self.tensor(out, x.elements, x.needs_grad)
+        self.note(name, "vector_flops", 5 * x.elements - 2 * rows)
+        self.traffic(name, (x,), x.elements)
+        if made.needs_grad:
+            self.keep(made)
+        return made
+
+    def activation(self, x: Tensor, kind: str, out: str | None = None) -> Tensor:
+        """relu, gelu, silu or elu."""
+        name = out or f"{kind}({x.name})"
+        if kind == "relu":
+            return self.elementwise(kind, x, out=name, flops=ACTIVATIONS[kind], keep_output=True)
+        return self.elementwise(kind, x, out=name, flops=ACTIVATIONS[kind], keep=[x])
+
+    def multiply(self, a: Tensor, b: Tensor, out: str, name: str = "multiply", elements: Expr | None = None) -> Tensor:
+        """a * b per element: each factor's gradient needs the other."""
+        kept = [other for factor, other in ((a, b), (b, a)) if factor.needs_grad]
+        return self.elementwise(name, a, b, out=out, elements=elements, keep=kept)
+
+    def divide(self, a: Tensor, b: Tensor, out: str, name: str = "divide") -> Tensor:
+        """a / b per element of a, b spread over it: both gradients need b, that of b a as well."""
+        kept = ([b] if a.needs_grad or b.needs_grad else []) + ([a] if b.needs_grad else [])
+        return self.elementwise(name, a, b, out=out, keep=kept)
+
+    def add(self, a: Tensor, b: Tensor, out: str, name: str = "residual") -> Tensor:
+        """a + b: nothing to keep."""
+        return self.elementwise(name, a, b, out=out)
+
+    def layer_norm(self, x: Tensor, rows: Expr, d: Expr, name: str, out: str) -> Tensor:
+        """LayerNorm over rows of d, with weight and bias: 5 d + 2 per row and 2 d; x, mean and 1 / std are kept."""
+        weight = self.weight(name, 2 * d)
+        self.note(name, "vector_flops", rows * (5 * d + 2) + 2 * rows * d)
+        self.traffic(name, (x, weight), rows * d + 2 * rows)
+        made = self.tensor(out, rows * d, x.needs_grad or weight.needs_grad)
+        if made.needs_grad:
+            self.keep(x, self.tensor(f"{name} statistics", 2 * rows, False))
+        return made
+
+    # What moves and computes nothing
+
+    def copy(self, x: Tensor, out: str | None = None, elements: Expr | None = None, only_if: Boolean = true) -> Tensor:
+        """A copy in another layout, padded, repeated or gathered: nothing to keep.
+
+        ``only_if``: sizes for which it is a view instead, of as many elements, move nothing.
+        """
+        made = self.tensor(out or x.name, x.elements if elements is None else elements, x.needs_grad, x.item_bytes)
+        moved = made.elements if only_if is true else Piecewise((made.elements, only_if), (0, True))
+        read = x.elements if only_if is true else Piecewise((x.elements, only_if), (0, True))
+        self.note(f"copy of {x.name}", "read_bytes", read * x.item_bytes)
+        self.note(f"copy of {x.name}", "write_bytes", moved * x.item_bytes)
+        return made
+
+    def traffic(self, name: str, read: Collection[Tensor], written: Expr) -> None:
+        """Bytes of one op alone: every input read once, the result written once."""
+        self.note(name, "read_bytes", sum((x.elements * x.item_bytes for x in read), Integer(0)))
+        self.note(name, "write_bytes", written * e)

@@ -1,0 +1,197 @@
+"""A prediction: closed forms as named terms, which can be summed, scaled, evaluated and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from sympy import Add, Expr, Integer, sympify
+
+from attnprof.analytic.growth import leading
+from attnprof.core.errors import AttnprofError, closest
+from attnprof.core.sizes import positive
+
+Phase = Literal["forward", "backward", "recompute", "optimizer"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+Quantity = Literal[
+    "matmul_flops",
+    "useful_matmul_flops",
+    "vector_flops",
+    "read_bytes",
+    "write_bytes",
+    "saved_bytes",
+    "parameters",
+    "trainable_parameters",
+    "kv_cache_bytes",
+    "optimizer_bytes",
+    "gradient_bytes",
+    "parameter_bytes",
+]
+QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named part of a closed form: a phase, a quantity, and its expression in symbols.
+
+    ``useful``: of matmul FLOPs, those that a kernel which skips masked or padded pairs would still do; None where
+    that is all of them.
+    """
+
+    name: str
+    phase: Phase
+    quantity: Quantity
+    expression: Expr
+    useful: Expr | None = None
+
+    def map(self, change: Callable[[Expr], Expr]) -> Term:
+        """The term with its expressions changed."""
+        useful = None if self.useful is None else change(self.useful)
+        return replace(self, expression=change(self.expression), useful=useful)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What theory says some mechanism costs: a sum of named terms, and the values of symbols that are known.
+
+    FLOPs count 2 per multiply-add. ``matmul_flops``: contractions; of them ``useful_matmul_flops`` outside masks and
+    padding. ``saved_bytes``: what autograd keeps for the backward, parameters excluded, the input included.
+    ``parameters``, ``trainable_parameters``: how many numbers. ``vector_flops``, ``read_bytes`` and ``write_bytes``
+    are there for the forward, where they have a simple form: ``missing`` names those that have none.
+
+    ``a + b`` is both, ``L * a`` is L times it, so that a model is the sum of its parts. Terms of the same name, phase
+    and quantity become one.
+    """
+
+    name: str
+    terms: tuple[Term, ...]
+    values: Mapping[str, int] = field(default_factory=dict)
+    missing: frozenset[Quantity] = frozenset()
+
+    def total(self, quantity: Quantity = "matmul_flops", phase: Phase | None = None) -> Expr:
+        """The sum of a quantity's terms in symbols, of one phase or of all; raises where it has no closed form."""
+        self._check(quantity, phase)
+        if quantity == "useful_matmul_flops":
+            found = [t.expression if t.useful is None else t.useful for t in self._of("matmul_flops", phase)]
+        else:
+            found = [t.expression for t in self._of(quantity, phase)]
+        return Add(*found).expand()
+
+    def evaluate(self, quantity: Quantity = "matmul_flops", phase: Phase | None = None, **values: int) -> int:
+        """The total as an exact integer, with ``values`` for symbols that have none yet (or another)."""
+        return self.value(self.total(quantity, phase), **values)
+
+    def value(self, expression: Expr, **values: int) -> int:
+        """An expression of this prediction (a term's, a total) as an exact integer."""
+        positive(**values)
+        known = {**self.values, **values}
+        symbols = sorted(expression.free_symbols, key=str)
+        for symbol in symbols:
+            if symbol.name not in known:
+                raise AttnprofError(f"{self.name} needs {symbol.name}: give it a value, as in {symbol.name}=128.")
+        result = expression.xreplace({symbol: Integer(known[symbol.name]) for symbol in symbols})
+        if not result.is_Integer:
+            sizes = ", ".join(f"{symbol.name}={known[symbol.name]}" for symbol in symbols)
+            raise AttnprofError(f"{self.name} does not come to a whole number at {sizes}: {expression} is {result}.")
+        return int(result)
+
+    def at(self, **values: int) -> Prediction:
+        """The same prediction with more (or other) symbols known."""
+        positive(**values)
+        return replace(self, values={**self.values, **values})
+
+    def substituted(self) -> Prediction:
+        """The prediction with its known values put into the expressions, no longer known by name."""
+        from attnprof.analytic.symbols import symbol
+
+        known = {symbol(name): Integer(value) for name, value in self.values.items()}
+        return replace(self, terms=tuple(t.map(lambda x: x.xreplace(known)) for t in self.terms), values={})
+
+    def big_o(
+        self,
+        symbols: Collection[str] | str | None = None,
+        quantity: Quantity = "matmul_flops",
+        phase: Phase | None = None,
+    ) -> str:
+        """The growth of a total, ``O(B*T**2*d + B*T*d**2)``; ``symbols``: in these alone, as in ``big_o("T")``."""
+        wanted = [symbols] if isinstance(symbols, str) else symbols
+        return f"O({leading(self.total(quantity, phase), wanted)})"
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """The quantities that have terms, in the order of ``QUANTITIES``."""
+        found = {t.quantity for t in self.terms}
+        return tuple(q for q in QUANTITIES if q in found)
+
+    def phases(self, quantity: Quantity) -> tuple[Phase, ...]:
+        """The phases in which a quantity has terms."""
+        found = {t.phase for t in self.terms if t.quantity == quantity}
+        return tuple(p for p in PHASES if p in found)
+
+    def text(self, quantities: Collection[Quantity] | None = None, width: int = 120) -> str:
+        """The terms as a table: values where all symbols have one, formulas, totals and growth."""
+        from attnprof.analytic.text import table
+
+        return table(self, quantities, width)
+
+    def latex(self, quantities: Collection[Quantity] | None = None) -> str:
+        """The same as LaTeX, one ``align*`` for each quantity and phase."""
+        from attnprof.analytic.text import latex
+
+        return latex(self, quantities)
+
+    def below(self, prefix: str) -> Prediction:
+        """The same terms named ``prefix.name``: a part of something larger."""
+        return replace(self, terms=tuple(replace(t, name=f"{prefix}.{t.name}") for t in self.terms))
+
+    def __add__(self, other: Prediction) -> Prediction:
+        for name in self.values.keys() & other.values.keys():
+            if self.values[name] != other.values[name]:
+                raise AttnprofError(
+                    f"{self.name} has {name}={self.values[name]} and {other.name} has {name}={other.values[name]}: "
+                    "put the values in with .substituted() before adding."
+                )
+        name = self.name if self.name == other.name else f"{self.name} + {other.name}"
+        values = {**self.values, **other.values}
+        return Prediction(name, merged((*self.terms, *other.terms)), values, self.missing | other.missing)
+
+    def __mul__(self, times: Expr | int) -> Prediction:
+        factor = sympify(times)
+        return replace(self, terms=tuple(t.map(lambda x: factor * x) for t in self.terms))
+
+    __rmul__ = __mul__
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _of(self, quantity: Quantity, phase: Phase | None) -> list[Term]:
+        return [t for t in self.terms if t.quantity == quantity and phase in (None, t.phase)]
+
+    def _check(self, quantity: str, phase: str | None) -> None:
+        if quantity not in QUANTITIES:
+            known = ", ".join(QUANTITIES)
+            raise AttnprofError(f"no quantity {quantity!r}: there are {known}.{closest(quantity, QUANTITIES)}")
+        if phase is not None and phase not in PHASES:
+            known = ", ".join(PHASES)
+            raise AttnprofError(f"no phase {phase!r}: there are {known}.{closest(phase, PHASES)}")
+        if quantity in self.missing:
+            raise AttnprofError(f"{self.name} has no closed form of {quantity}; it has {', '.join(self.quantities)}.")
+        if quantity in ("vector_flops", "read_bytes", "write_bytes") and phase != "forward":
+            raise AttnprofError(f"{quantity} has a closed form for phase='forward' only.")
+
+
+def merged(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """The terms with those of one name, phase and quantity added up, in order of their first."""
+    found: dict[tuple[str, Phase, Quantity], Term] = {}
+    for term in terms:
+        key = term.name, term.phase, term.quantity
+        if key not in found:
+            found[key] = term
+            continue
+        first = found[key]
+        useful = None
+        if first.useful is not None or term.useful is not None:
+            useful = sum((t.expression if t.useful is None else t.useful for t in (first, term)), Integer(0))
+        found[key] = replace(first, expression=first.expression + term.expression, useful=useful)
+    return tuple(found.values())

@@ -1,0 +1,63 @@
+"""The symbols of closed forms, and the two functions of whole numbers that scans need.
+
+B batch, T query length, S key length, d width, H heads, Hkv key and value heads, dh head width, f feed-forward
+width, w window, g global tokens, r random features, E experts, k experts or keys per token, C clusters, L layers,
+V vocabulary, e bytes per element, M elements of on-chip memory. All are whole numbers above zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sympy import Expr, Function, Integer, Symbol
+
+
+def symbol(name: str) -> Expr:
+    """The symbol of this name: a whole number above zero."""
+    return Symbol(name, integer=True, positive=True)
+
+
+#: Bytes per element.
+e = symbol("e")
+
+
+class CeilLog2(Function):  # type: ignore[misc]  # sympy has no types
+    """ceil(log2 n) of a whole number n >= 1, exactly: the rounds in which a reach of 1 doubles to n."""
+
+    is_integer = True
+    is_nonnegative = True
+
+    @classmethod
+    def eval(cls, n: Any) -> Any:
+        return Integer((int(n) - 1).bit_length()) if n.is_Integer else None
+
+    def _latex(self, printer: Any) -> str:
+        return rf"\lceil \log_2 {printer.parenthesize(self.args[0], 50)} \rceil"
+
+
+class FloorLog2(Function):  # type: ignore[misc]  # sympy has no types
+    """floor(log2 n) of a whole number n >= 1, exactly."""
+
+    is_integer = True
+    is_nonnegative = True
+
+    @classmethod
+    def eval(cls, n: Any) -> Any:
+        return Integer(int(n).bit_length() - 1) if n.is_Integer else None
+
+    def _latex(self, printer: Any) -> str:
+        return rf"\lfloor \log_2 {printer.parenthesize(self.args[0], 50)} \rfloor"
+
+
+class BitCount(Function):  # type: ignore[misc]  # sympy has no types
+    """The number of ones in n written in binary: 1 for a power of two."""
+
+    is_integer = True
+    is_positive = True
+
+    @classmethod
+    def eval(cls, n: Any) -> Any:
+        return Integer(int(n).bit_count()) if n.is_Integer else None
+
+    def _latex(self, printer: Any) -> str:
+        return rf"\operatorname{{ones}}({printer.doprint(self.args[0])})"

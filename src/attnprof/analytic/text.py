@@ -1,0 +1,112 @@
+"""Predictions written down: a table for people, LaTeX for papers."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Collection
+
+import sympy
+from sympy import Expr
+
+from attnprof.analytic.growth import leading
+from attnprof.analytic.prediction import Phase, Prediction, Quantity, Term
+from attnprof.core.units import Kind, Units
+
+#: What a quantity is called, and what kind of number it is.
+TITLES: dict[Quantity, tuple[str, Kind]] = {
+    "matmul_flops": ("matmul FLOPs", "matmul"),
+    "useful_matmul_flops": ("useful matmul FLOPs", "matmul"),
+    "vector_flops": ("vector FLOPs", "flops"),
+    "read_bytes": ("bytes read", "bytes"),
+    "write_bytes": ("bytes written", "bytes"),
+    "saved_bytes": ("bytes saved for the backward", "bytes"),
+    "parameters": ("parameters", "count"),
+    "trainable_parameters": ("trainable parameters", "count"),
+    "kv_cache_bytes": ("bytes of KV cache", "bytes"),
+    "parameter_bytes": ("bytes of parameters", "bytes"),
+    "gradient_bytes": ("bytes of gradients", "bytes"),
+    "optimizer_bytes": ("bytes of optimizer state", "bytes"),
+}
+_DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def plain(expression: Expr) -> str:
+    """An expression on one line: ``2·B·T·d²``."""
+    text = re.sub(r"\*\*(\d+)", lambda m: m[1].translate(_DIGITS), str(expression))
+    return text.replace("**", "^").replace("*", "·")
+
+
+def table(prediction: Prediction, quantities: Collection[Quantity] | None = None, width: int = 120) -> str:
+    """One block per quantity and phase: the terms, their sum, and how it grows."""
+    known = " ".join(f"{name}={value}" for name, value in prediction.values.items())
+    lines = textwrap.wrap(f"{prediction.name} · {known}" if known else prediction.name, width, subsequent_indent="  ")
+    for quantity in prediction.quantities:
+        if quantities is None or quantity in quantities:
+            for phase in prediction.phases(quantity):
+                lines += ["", *_block(prediction, quantity, phase, width)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _block(prediction: Prediction, quantity: Quantity, phase: Phase, width: int) -> list[str]:
+    terms = [t for t in prediction.terms if (t.quantity, t.phase) == (quantity, phase)]
+    title, kind = TITLES[quantity]
+    rows = [(t.name, t.expression) for t in terms]
+    total = prediction.total(quantity, phase)
+    if len(terms) > 1:
+        rows.append(("total", total))
+    if quantity == "matmul_flops" and any(t.useful is not None for t in terms):
+        rows.append(("of it useful", prediction.total("useful_matmul_flops", phase)))
+    header, cells = _values(prediction, [expression for _, expression in rows], kind)
+    label = f"{title}, {phase}" if quantity.endswith("flops") else title
+    longest = max(len(label), *(len(name) + 2 for name, _ in rows))
+    lines = [f"{label:<{longest}}  {header}"] if cells else [label]
+    for index, (name, expression) in enumerate(rows):
+        start = f"  {name:<{longest - 2}}" + (f"  {cells[index]}" if cells else "")
+        lines += _beside(start, plain(expression), width)
+    if total.free_symbols:
+        lines += textwrap.wrap(
+            f"O({plain(leading(total))})", width, initial_indent="  ", subsequent_indent="    ", break_long_words=False
+        )
+    return lines
+
+
+def _values(prediction: Prediction, expressions: list[Expr], kind: Kind) -> tuple[str, list[str]]:
+    """The unit and the values of a column; none when a symbol has no value."""
+    if any(s.name not in prediction.values for x in expressions for s in x.free_symbols):
+        return "", []
+    unit, cells = Units().column([prediction.value(x) for x in expressions], kind)
+    wide = max(len(unit), *map(len, cells))
+    return unit.rjust(wide), [cell.rjust(wide) for cell in cells]
+
+
+def _beside(start: str, formula: str, width: int) -> list[str]:
+    """A formula beside its name and value, further lines below its beginning, or below it all on a narrow screen."""
+    room = width - len(start) - 2
+    if room < 24:
+        below = textwrap.wrap(formula, max(width - 4, 20), break_long_words=False, break_on_hyphens=False)
+        return [start, *(f"    {line}" for line in below)]
+    first, *more = textwrap.wrap(formula, room, break_long_words=False, break_on_hyphens=False)
+    return [f"{start}  {first}", *(" " * (len(start) + 2) + line for line in more)]
+
+
+def latex(prediction: Prediction, quantities: Collection[Quantity] | None = None) -> str:
+    """One ``align*`` per quantity and phase, a line per term and one for the sum."""
+    blocks = []
+    for quantity in prediction.quantities:
+        if quantities is not None and quantity not in quantities:
+            continue
+        for phase in prediction.phases(quantity):
+            terms = [t for t in prediction.terms if (t.quantity, t.phase) == (quantity, phase)]
+            blocks.append(_align(TITLES[quantity][0], phase, terms, prediction.total(quantity, phase)))
+    return "\n".join(blocks)
+
+
+def _align(title: str, phase: Phase, terms: list[Term], total: Expr) -> str:
+    lines = [rf"  \text{{{_escaped(t.name)}}} &= {sympy.latex(t.expression)} \\" for t in terms]
+    lines.append(rf"  \text{{total}} &= {sympy.latex(total)}")
+    return "\n".join((f"% {title}, {phase}", r"\begin{align*}", *lines, r"\end{align*}"))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("_", r"\_")

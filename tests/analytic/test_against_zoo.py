@@ -1,0 +1,98 @@
+"""Every module of the zoo costs what its formula says: the same integers, measured and predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import attnprof
+from analytic.drawing import DRAWN, Symbols
+from attnprof import analytic, zoo
+from attnprof.analysis.report import Report
+from zoo.checks import differentiable, shapes
+
+every = pytest.mark.parametrize("name", sorted(DRAWN))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_every_mechanism_of_the_zoo_has_a_formula() -> None:
+    assert set(zoo.names()) - set(analytic.names()) == set()
+    assert set(zoo.names()) == set(DRAWN)
+
+
+def built(name: str, symbols: Symbols) -> tuple[nn.Module, tuple[Any, ...]]:
+    """The module of these symbols, and an input for it."""
+    entry = zoo.find(name)
+    made = {s: v for s, v in symbols.items() if s in entry.symbols or (entry.passes_on and s not in entry.shape)}
+    return zoo.build(name, **made), zoo.inputs(name, **{s: v for s, v in symbols.items() if v is not None})
+
+
+def measured(net: nn.Module, args: tuple[Any, ...], input_grad: bool = True) -> Report:
+    return attnprof.run(net, differentiable(args) if input_grad else args, backward=True, strict=True)
+
+
+def assert_agree(report: Report, theory: analytic.Prediction, net: nn.Module) -> None:
+    """Matmul FLOPs of each phase, parameters and saved bytes."""
+    for phase in ("forward", "backward", "recompute"):
+        assert theory.evaluate("matmul_flops", phase) == report.phases[phase].matmul_flops, phase
+    assert theory.evaluate("parameters") == sum(p.numel() for p in net.parameters())
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    assert theory.evaluate("trainable_parameters") == trained
+    assert report.memory is not None
+    assert theory.evaluate("saved_bytes") == report.memory.saved_bytes
+
+
+@every
+def test_measured_is_predicted(name: str) -> None:
+    for at in shapes(40, 6):
+        symbols = DRAWN[name](at)
+        net, args = built(name, symbols)
+        assert_agree(measured(net, args), analytic.predict(name, **symbols), net)
+
+
+@every
+def test_forward_in_full(name: str) -> None:
+    """Vector FLOPs and traffic of the forward, where they have a closed form."""
+    for at in shapes(41, 3):
+        symbols = DRAWN[name](at)
+        theory, forward = analytic.predict(name, **symbols), measured(*built(name, symbols)).phases["forward"]
+        for quantity in {"vector_flops", "read_bytes", "write_bytes"} - theory.missing:
+            assert theory.evaluate(quantity, "forward") == getattr(forward, quantity), quantity
+
+
+def freeze(net: nn.Module, weight: str) -> None:
+    """By the name of a parameter, or of the layer that owns it."""
+    found = [p for name, p in net.named_parameters() if name == weight or name.startswith(f"{weight}.")]
+    assert found
+    for parameter in found:
+        parameter.requires_grad_(False)
+
+
+@every
+@pytest.mark.parametrize("input_grad", [True, False])
+def test_frozen_weights(name: str, input_grad: bool) -> None:
+    """Any weights frozen, inputs with or without a gradient: the backward and what is saved are predicted."""
+    for at in shapes(42, 5):
+        symbols = DRAWN[name](at)
+        net, args = built(name, symbols)
+        weights = {t.name for t in analytic.predict(name, **symbols).terms if t.quantity == "parameters"}
+        frozen = [w for w in sorted(weights) if at.random() < 0.5]
+        if len(frozen) == len(weights) and not input_grad:
+            frozen = frozen[1:]  # something has to need a gradient
+        if not weights and not input_grad:
+            continue
+        for weight in frozen:
+            freeze(net, weight)
+        theory = analytic.predict(name, **symbols, frozen=frozen, input_grad=input_grad)
+        assert_agree(measured(net, args, input_grad), theory, net)
