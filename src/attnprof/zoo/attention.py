@@ -36,16 +36,17 @@ def merge_heads(y: Tensor) -> Tensor:
     return y.transpose(1, 2).flatten(2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float | None = None) -> Tensor:
     """softmax(q kᵀ / √dh) v with its scores written out: q [B, H, T, dh], k and v [B, Hkv, S, dh] -> [B, H, T, dh].
 
     The H / Hkv query heads that share a key head are stacked along their queries: keys and values are not
     repeated. With ``causal`` the last query stands at the last key, and no query sees past its own position.
+    ``scale`` takes the place of 1 / √dh.
     """
     T, dh = q.shape[-2:]
     Hkv, S = k.shape[1:3]
     stacked = q.unflatten(1, (Hkv, -1)).flatten(2, 3)  # [B, Hkv, H / Hkv * T, dh]
-    scores = stacked @ k.transpose(-2, -1) * dh**-0.5  # [B, Hkv, H / Hkv * T, S]
+    scores = stacked @ k.transpose(-2, -1) * (dh**-0.5 if scale is None else scale)  # [B, Hkv, H / Hkv * T, S]
     if causal:
         future = torch.ones(T, S, dtype=torch.bool, device=q.device).triu(S - T + 1)
         scores = scores.unflatten(2, (-1, T)).masked_fill(future, -torch.inf).flatten(2, 3)

@@ -32,7 +32,7 @@ class Mechanism:
     kind: type[nn.Module]
     symbols: Mapping[str, Any]
     shape: Mapping[str, int]
-    inputs: Callable[..., tuple[Tensor, ...]]
+    inputs: Callable[..., tuple[Any, ...]]
     passes_on: bool = False
 
     @property
@@ -50,7 +50,7 @@ def sequence(B: int, T: int, d: int, **_: Any) -> tuple[Tensor, ...]:
 
 
 def mechanism(
-    name: str, *, shape: Mapping[str, int] | None = None, inputs: Callable[..., tuple[Tensor, ...]] = sequence
+    name: str, *, shape: Mapping[str, int] | None = None, inputs: Callable[..., tuple[Any, ...]] = sequence
 ) -> Callable[[type[Module]], type[Module]]:
     """Enter a module class. Its constructor's parameters are the symbols, with the defaults they have there.
 
@@ -96,7 +96,7 @@ def build(name: str, **symbols: Any) -> nn.Module:
     return entry.kind(**symbols)
 
 
-def inputs(name: str, **symbols: int) -> tuple[Tensor, ...]:
+def inputs(name: str, **symbols: int) -> tuple[Any, ...]:
     """Random arguments for a call of the module of this name, from its symbols and the shape (``B``, ``T``, ...)."""
     entry = find(name)
     defaults = {s: v for s, v in entry.symbols.items() if v is not inspect.Parameter.empty}
