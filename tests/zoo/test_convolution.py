@@ -22,6 +22,7 @@ from zoo.checks import (
     normal,
     pairs_of,
     parameters,
+    saved_bytes,
     shapes,
 )
 
@@ -107,6 +108,18 @@ def test_only_im2col_copies_the_windows() -> None:
     out = {"aten.convolution.default": B * T * d * width}
     assert written("depthwise-conv", False) == out
     assert written("depthwise-conv", True) == out | {"aten.constant_pad_nd.default": B * (T + k - 1) * d * width}
+
+
+@causal_or_not
+def test_saved_activations(causal: bool) -> None:
+    """In float64. The direct kernel: its input, which a causal one has padded. im2col: the windows."""
+    B, T, d, k = 2, 9, 4, 5
+    direct, copied = (
+        saved_bytes(double(zoo.build(name, d=d, k=k, causal=causal)), normal(B, T, d))
+        for name in ("depthwise-conv", "depthwise-conv-im2col")
+    )
+    assert direct == 8 * B * (T + k - 1 if causal else T) * d
+    assert copied == 8 * B * T * d * k
 
 
 @both

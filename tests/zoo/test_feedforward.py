@@ -20,6 +20,7 @@ from zoo.checks import (
     double,
     normal,
     parameters,
+    saved_bytes,
     shapes,
 )
 
@@ -96,6 +97,15 @@ def test_parameters() -> None:
     assert parameters(zoo.build("ffn", d=d, f=f, bias=False)) == 2 * d * f
     assert parameters(zoo.build("swiglu", d=d, f=f)) == 3 * d * f
     assert parameters(zoo.build("swiglu", d=d, f=f, bias=True)) == 3 * d * f + 2 * f + d
+
+
+def test_saved_activations() -> None:
+    """In float64. A ReLU's output is the input of ``down``; a GELU saves its own input besides."""
+    B, T, d, f = 2, 5, 6, 10
+    n, x = B * T, normal(B, T, d)
+    assert saved_bytes(double(zoo.build("ffn", d=d, f=f)), x) == 8 * (n * d + n * f)
+    assert saved_bytes(double(zoo.build("ffn", d=d, f=f, activation="gelu")), x) == 8 * (n * d + 2 * n * f)
+    assert saved_bytes(double(zoo.build("swiglu", d=d, f=f)), x) == 8 * (n * d + 4 * n * f)
 
 
 @pytest.mark.parametrize("name", ["ffn", "swiglu"])

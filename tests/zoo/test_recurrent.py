@@ -20,6 +20,7 @@ from zoo.checks import (
     double,
     normal,
     parameters,
+    saved_bytes,
     shapes,
     vector_flops,
 )
@@ -96,6 +97,27 @@ def test_joins_for_any_length() -> None:
         assert hillis_steele.combines(T) == T * rounds - 2**rounds + 1
         assert brent_kung.combines(T) == (T - 1 + brent_kung.combines(T // 2) if T > 1 else 0)
         assert brent_kung.combines(T) <= 2 * T - 2 - int(log2(T))
+
+
+def test_saved_activations() -> None:
+    """In float64, per channel. A join (a, b) then (a', b') saves a, a' and b for its two products.
+
+    Step by step: x, of which h[0] is a part, and h[1] to h[T - 2]. Hillis-Steele: x, whose decays are the
+    parameter, and both of the pair after each of log2 T rounds but the last. Brent-Kung, going up: x, and both
+    of T / 2, T / 4, ... 2 joined pairs; coming down, where the products of decays are not wanted: the states
+    at T / 2, T / 4, ... 1 odd positions.
+    """
+    B, d = 2, 3
+    for rounds in range(2, 6):
+        T = 2**rounds
+        per_channel = {
+            "diagonal-rnn": T + (T - 2),
+            "diagonal-rnn-hillis-steele": T + 2 * T * (rounds - 1),
+            "diagonal-rnn-brent-kung": T + 2 * sum(2**i for i in range(1, rounds)) + sum(2**i for i in range(rounds)),
+        }
+        for name, expected in per_channel.items():
+            assert saved_bytes(double(zoo.build(name, d=d)), normal(B, T, d)) == 8 * B * d * expected
+        assert per_channel["diagonal-rnn-brent-kung"] == 4 * T - 5
 
 
 @every_way
