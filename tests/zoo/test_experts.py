@@ -19,6 +19,7 @@ from zoo.checks import (
     double,
     normal,
     parameters,
+    saved_bytes,
     shapes,
 )
 
@@ -92,6 +93,14 @@ def test_an_idle_expert_costs_nothing() -> None:
 def test_parameters() -> None:
     d, f, E = 6, 10, 5
     assert parameters(zoo.build("moe", d=d, f=f, E=E)) == E * (2 * d * f + f + d) + d * E
+
+
+def test_saved_activations() -> None:
+    """In float64. The places are those of the k best, and where among them an expert's rows came from."""
+    B, T, d, f, E, k = 2, 7, 6, 10, 4, 2
+    n = B * T
+    net = double(zoo.build("moe", d=d, f=f, E=E, k=k))
+    assert saved_bytes(net, normal(B, T, d)) == 8 * (n * d + n * E + n * k * (3 * d + f + 1) + 3 * n * k)
 
 
 def test_works_wherever_a_module_is_used() -> None:

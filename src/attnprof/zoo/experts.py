@@ -19,6 +19,8 @@ class MixtureOfExperts(nn.Module):
     For n tokens, whatever the routing, since n k rows go through some expert:
         forward     router 2 n d E + up 2 n k d f + down 2 n k d f
         backward    twice that
+        saved       n d + n E + n k (3 d + f + 1) with a ReLU: x, the probabilities, and of every routed row the
+                    input, hidden layer, output, weight and weighted output; and 3 n k places (int64)
         parameters  E (2 d f + f + d) + d E, of which a token uses k (2 d f + f + d) + d E
 
     What each expert executes is 4 d f times its :meth:`load`. Values decide these shapes: it needs real tensors.
