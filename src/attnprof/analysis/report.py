@@ -75,8 +75,9 @@ class Report:
 
     @property
     def ran(self) -> set[str]:
-        """The phases in which any op ran, be it free or unpriced."""
-        return {self.trace.scopes[scope].phase for scope in set(self.trace.event_scopes)}
+        """The phases in which any op ran, be it free or unpriced; torch's own marks for its profiler are none."""
+        marks = {i for i, op in enumerate(self.trace.signatures) if op.op.startswith("profiler.")}
+        return {self.trace.scopes[scope].phase for signature, scope in self.trace.counts() if signature not in marks}
 
     @property
     def model_flops(self) -> int:
