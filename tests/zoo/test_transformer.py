@@ -36,6 +36,20 @@ MIXERS = [
     if find(name).inputs is sequence and name != "transformer" and not name.startswith("decode-")
 ]
 
+#: The mechanisms that keep their symbols, by the files that have them.
+FILES = (
+    "convolution",
+    "experts",
+    "feedforward",
+    "hybrid",
+    "longformer",
+    "recurrent",
+    "sparse",
+    "transformer",
+    "windows",
+)
+OWN = [name for name in zoo.names() if find(name).kind.__module__.rpartition(".")[2] in FILES]
+
 
 def by_hand(net: Any) -> Callable[[Tensor], Tensor]:
     """Layer by layer from the definition of a pre-norm block; mixer and ffn have tests of their own."""
@@ -148,7 +162,6 @@ def test_a_mixture_of_experts_is_recomputed_whole() -> None:
     B, T, d, f, L, E, k = 2, 6, 8, 10, 2, 3, 2
     block = 8 * B * T * d * d + 4 * B * T * T * d + 2 * B * T * d * E + 4 * k * B * T * d * f
     for checkpoint in CHECKPOINTS:
-        torch.manual_seed(0)  # a routing in which every expert has rows
         net = zoo.build("transformer", d=d, f=f, L=L, ffn="moe", E=E, k=k, checkpoint=checkpoint)
         assert counted(net, torch.randn(B, T, d)) == (L * block, 2 * L * block, L * block)
 
@@ -172,6 +185,16 @@ def test_share_of_recompute() -> None:
         flops = counted(zoo.build("transformer", d=d, H=2, checkpoint=checkpoint), torch.randn(B, T, d))
         shares[checkpoint] = flops.recompute / (flops.forward + flops.backward)
     assert shares == {"reentrant": 1 / 3, "non-reentrant": (16 * P + 4 * A) / (72 * P + 12 * A)}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_trace_has_the_symbols(name: str) -> None:
+    """A module keeps what it was built from, so that a saved run can be held against theory."""
+    symbols = find(name).symbols.keys() - {"bias"}  # a bias is among the parameters
+    trace = attnprof.run(zoo.build(name), zoo.inputs(name, T=8)).trace
+    root = next(module for module in trace.modules if module.fqn == "")
+    assert symbols <= root.hyperparameters.keys()
+    assert None not in [root.hyperparameters[symbol] for symbol in symbols - {"checkpoint"}]
 
 
 def test_without_gradients_nothing_is_checkpointed() -> None:

@@ -18,7 +18,7 @@ class _DepthwiseConvolution(nn.Module):
         positive(d=d, k=k)
         if k % 2 == 0 and not causal:
             raise AttnprofError(f"k must be odd for as many taps on each side, not {k}; or causal=True.")
-        self.causal = causal
+        self.d, self.k, self.causal = d, k, causal
         self.before = k - 1 if causal else k // 2
         self.after = 0 if causal else k // 2
         self.weight = nn.Parameter(torch.randn(d, k) * k**-0.5)

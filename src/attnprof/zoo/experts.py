@@ -32,7 +32,7 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         positive(d=d, f=f)
         at_most(E=E, k=k)
-        self.k = k
+        self.d, self.f, self.E, self.k, self.activation = d, f, E, k, activation
         self.router = nn.Linear(d, E, bias=False)
         self.experts = nn.ModuleList(FeedForward(d, f, activation) for _ in range(E))
 

@@ -31,7 +31,7 @@ class FeedForward(nn.Module):
         super().__init__()
         positive(d=d, f=f)
         one_of(_ACTIVATIONS, activation=activation)
-        self.activation = activation
+        self.d, self.f, self.activation = d, f, activation
         self.up = nn.Linear(d, f, bias)
         self.down = nn.Linear(f, d, bias)
 
@@ -59,6 +59,7 @@ class SwiGLU(nn.Module):
     def __init__(self, d: int = 64, f: int = 256, bias: bool = False) -> None:
         super().__init__()
         positive(d=d, f=f)
+        self.d, self.f = d, f
         self.gate = nn.Linear(d, f, bias)
         self.up = nn.Linear(d, f, bias)
         self.down = nn.Linear(f, d, bias)

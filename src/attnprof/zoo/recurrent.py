@@ -73,6 +73,7 @@ class _DiagonalRNN(nn.Module):
     def __init__(self, d: int = 64) -> None:
         super().__init__()
         positive(d=d)
+        self.d = d
         self.decay = nn.Parameter(0.5 + 0.5 * torch.rand(d))
 
     def pairs(self, x: Tensor) -> Pair:

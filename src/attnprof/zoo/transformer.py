@@ -68,7 +68,7 @@ class Transformer(nn.Module):
         positive(d=d, L=L, f=f)
         if checkpoint is not None:
             one_of(("reentrant", "non-reentrant"), checkpoint=checkpoint)
-        self.checkpoint = checkpoint
+        self.d, self.L, self.f, self.mixer, self.ffn, self.checkpoint = d, L, f, mixer, ffn, checkpoint
         given = {**symbols, "d": d, "f": f}
         parts = (_part("mixer", mixer), _part("ffn", ffn))
         unused = [symbol for symbol in symbols if not any(symbol in part for part in parts)]
@@ -121,6 +121,7 @@ class LanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         positive(d=d, V=V, N=N)
+        self.d, self.V, self.N, self.tied, self.mixer = d, V, N, tied, mixer
         own = {"causal": True, "N": N}
         symbols = {**{s: v for s, v in own.items() if s in find(mixer).symbols}, **symbols}
         self.tokens, self.positions = nn.Embedding(V, d), nn.Embedding(N, d)
@@ -131,7 +132,7 @@ class LanguageModel(nn.Module):
             self.head.weight = self.tokens.weight
 
     def forward(self, ids: Tensor) -> Tensor:
-        T, N = ids.shape[1], self.positions.num_embeddings
+        T, N = ids.shape[1], self.N
         if T > N:
             raise AttnprofError(f"T can be at most N: a sequence of T={T} tokens is longer than N={N}.")
         x = self.tokens(ids) + self.positions(torch.arange(T, device=ids.device))
