@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import attnprof
 from attnprof import zoo
 from zoo.checks import (
     Flops,
@@ -161,6 +162,28 @@ def test_cross_attention_saved_activations() -> None:
         elements = T * d + S * d + 2 * T * H * dh + 2 * S * H * dh + H * T * S
         net = zoo.build("cross-attention", d=d, H=H, dh=dh)
         assert saved_bytes(net, torch.randn(B, T, d), torch.randn(B, S, d)) == 4 * B * elements
+
+
+@pytest.mark.parametrize("name", ["mha", "mha-sdpa"])
+def test_traffic(name: str) -> None:
+    """Elements moved by a forward, op by op, with heads of the usual width.
+
+    A projection reads x and its weights and writes its output: 2 T d + d² each. Written out, the core reads q, k
+    and v and writes its output, 4 T d, and H T² six times: the scores out, in and out of the scale, in and out of
+    the softmax, the probabilities in; merging the heads copies 2 T d. In a batch q, k and v are copied so that their
+    heads lie apart, 6 T d more. The fused kernel moves 4 T d and a logsumexp per row, and merges nothing.
+    """
+    for at in shapes(9, 8):
+        H, T, B = at.randint(2, 4), at.randint(2, 9), at.randint(1, 2)
+        d = H * at.randint(2, 4)
+        net = zoo.build(name, d=d, H=H)
+        cost = attnprof.run(net, (torch.randn(B, T, d),)).phases["forward"]
+        elements = 4 * (2 * B * T * d + d * d) + 4 * B * T * d
+        if name == "mha":
+            elements += 6 * B * H * T * T + 2 * B * T * d + (6 * B * T * d if B > 1 else 0)
+        else:
+            elements += B * H * T
+        assert cost.bytes == 4 * elements
 
 
 @pytest.mark.parametrize("name", SELF)
