@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def without_collection() -> Iterator[None]:
 class Kept(torch.autograd.Function):
     """A node that can be watched."""
 
-    made: list[weakref.ref[Any]] = []
+    made: ClassVar[list[weakref.ref[Any]]] = []
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

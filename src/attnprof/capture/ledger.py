@@ -150,8 +150,19 @@ class Ledger:
 
     def blocks(self, value: Any) -> set[int]:
         """The known blocks behind the tensors in ``value``."""
+        kind = value.__class__
+        if kind in PLAIN:
+            try:
+                known = self._known.get(id(value.untyped_storage()))
+                return set() if known is None else {known.block}
+            except (NotImplementedError, RuntimeError):
+                pass
         found = (self._known.get(id(storage)) for storage in self.storages(value))
         return {alive.block for alive in found if alive is not None}
+
+    def alive(self) -> set[int]:
+        """The living blocks."""
+        return {alive.block for alive in list(self._known.values())}
 
     def made_by(self, clock: Clock, since: int) -> dict[int, int]:
         """The living blocks from number ``since`` on that ops of this thread made, with the op call."""

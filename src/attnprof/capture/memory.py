@@ -51,6 +51,7 @@ class Memory:
         self._masters: weakref.WeakKeyDictionary[Optimizer, list[weakref.ref[Tensor]]] = weakref.WeakKeyDictionary()
         self._saved: list[tuple[list[int], Saved]] = []
         self._caches: list[tuple[list[int], KVCache]] = []
+        self._walked: dict[int, saved.Walked] = {}  # by id of the thread's clock
         self._watched: set[int] = set()  # the graph tasks whose end will be told
         self._open = ExitStack()
         self._end: int | None = None  # of the log, while the capture is closed
@@ -82,29 +83,18 @@ class Memory:
 
     def after_call(self, thread: ThreadRecorder, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """Its forward has returned, in this thread."""
-        attribution = thread.attribution
-
-        def owner(node: Any) -> int:
-            return attribution.owner_of(node, node._sequence_nr())
-
         ledger = self.ledger
         size, kinds = ledger.bytes, ledger.kinds
-        by_block: dict[int, int] = {}  # the module whose op was the first to save it
         with torch._C.DisableTorchFunction():
             carried = list(_carried(output))
-            nodes = saved.nodes_behind(t for t in carried if t.requires_grad)
-            ledger.classify(saved.parameters_among(nodes), PARAMETER, from_the_beginning=False)
-            for value, saver in saved.kept_by_graph(nodes, owner, attribution.checkpoints):
-                for block in ledger.blocks(value):
-                    if kinds[block] > BUFFER:
-                        by_block.setdefault(block, saver)
+            by_block, is_all = self._saved_blocks(thread, [t for t in carried if t.requires_grad])
         given = ledger.blocks(list(_carried((args, kwargs))))
         made = ledger.made_by(thread.clock, thread.since)
         rest = made.keys() - by_block.keys() - given - ledger.blocks(carried)
         if any(kinds[block] > GRADIENT for block in rest):
             self._look_at_modules()  # a buffer may have been made anew
         kept = {block: thread.module_of(made[block]) for block in sorted(rest) if kinds[block] > GRADIENT}
-        if not all(map(saved.is_readable, nodes)):
+        if not is_all:
             by_block |= kept
             kept = {}
         for block in by_block:
@@ -119,6 +109,24 @@ class Memory:
         if found.by_module or found.held:
             self._saved.append((thread.events, found))
         self._look_at_cache(thread, module, args, kwargs, output)
+
+    def _saved_blocks(self, thread: ThreadRecorder, roots: list[Tensor]) -> tuple[dict[int, int], bool]:
+        """What autograd keeps, each with the module whose op was the first to save it; and whether that is all."""
+        ledger, attribution = self.ledger, thread.attribution
+        kinds, walked = ledger.kinds, self._walked.setdefault(id(thread.clock), saved.Walked())
+        nodes, behind = saved.nodes_behind(roots, walked.call_of)
+        ledger.classify(saved.parameters_among(nodes), PARAMETER, from_the_beginning=False)
+        found: dict[int, int] = {}
+        for value, saver in saved.kept_by_graph(nodes, attribution.owner_of, attribution.checkpoints):
+            for block in ledger.blocks(value):
+                if kinds[block] > BUFFER:
+                    found.setdefault(block, saver)
+        walked.add(nodes.values(), found, behind)
+        if behind:
+            alive = ledger.alive()
+            earlier = {block: module for block, module in walked.saved_by(behind).items() if block in alive}
+            found = found | earlier
+        return found, saved.are_readable(nodes)
 
     def _look_at_cache(self, thread: ThreadRecorder, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         size = kv_cache.cache_of(module, args, kwargs, output)
@@ -137,6 +145,8 @@ class Memory:
 
         def ended() -> None:
             self._watched.discard(task)
+            for walked in list(self._walked.values()):
+                walked.forget()
             if self._end is None:
                 self._look_at_gradients()
 

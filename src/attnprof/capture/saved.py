@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import itemgetter
 from types import FunctionType
 from typing import Any
 
@@ -22,46 +23,94 @@ from torch.utils.checkpoint import _CheckpointFrame, _Holder, _VersionWrapper
 
 _SavedTensor: Any = torch._C._autograd.SavedTensor
 _names: dict[type, tuple[str, ...]] = {}
-_UNREADABLE = ("CppFunction", "CopySlices")
+_UNREADABLE = {"CppFunction", "CopySlices"}
+_UNNUMBERED = 2**64 - 1  # AccumulateGrad has no number of its own
+#: So many numbers of nodes take some 100 MB.
+_REMEMBERED = 1_000_000
 
 
-def nodes_behind(roots: Iterable[Tensor]) -> list[Any]:
-    """Every node of the graph behind ``roots``, in the order in which they were made."""
+class Walked:
+    """The graphs that earlier calls left, of one thread: a call that goes on from one need not walk it again.
+
+    Each call is what it saved, as blocks with their modules, and the calls it went on from. Nodes are known
+    by their numbers, so no graph is kept alive. Forgetting is always right: it is only walked again.
+    """
+
+    def __init__(self) -> None:
+        self.call_of: dict[int, int] = {}  # the number of a node -> a call
+        self._calls: list[tuple[dict[int, int], set[int]]] = []
+
+    def add(self, numbers: Iterable[int], saved: dict[int, int], behind: set[int]) -> None:
+        if len(self.call_of) > _REMEMBERED:
+            self.forget()
+        self.call_of.update(dict.fromkeys(numbers, len(self._calls)))
+        self.call_of.pop(_UNNUMBERED, None)
+        self._calls.append((saved, behind))
+
+    def saved_by(self, calls: set[int]) -> dict[int, int]:
+        """What these calls saved, and those that they went on from; the first that saved a block has it."""
+        found: set[int] = set()
+        todo = list(calls)
+        while todo:
+            call = todo.pop()
+            if call not in found:
+                found.add(call)
+                todo.extend(self._calls[call][1])
+        together: dict[int, int] = {}
+        for call in sorted(found, reverse=True):
+            together |= self._calls[call][0]
+        return together
+
+    def forget(self) -> None:
+        self.call_of.clear()
+        self._calls.clear()
+
+
+def nodes_behind(roots: Iterable[Tensor], walked: Mapping[int, int]) -> tuple[dict[Any, int], set[int]]:
+    """The nodes of the graph behind ``roots`` with their numbers, in the order in which they were made.
+
+    What was walked before is left out, and said instead: the values in ``walked`` of the numbers met.
+    """
     found: dict[Any, int] = {}
+    behind: set[int] = set()
     todo = [root.grad_fn for root in roots if root.grad_fn is not None]
     while todo:
         node = todo.pop()
         if node in found:
             continue
-        found[node] = node._sequence_nr()
-        todo.extend(before for before, _ in node.next_functions if before is not None)
-    return sorted(found, key=found.__getitem__)
+        number = node._sequence_nr()
+        if number in walked:
+            behind.add(walked[number])
+            continue
+        found[node] = number
+        todo += [before for before, _ in node.next_functions if before is not None]
+    return dict(sorted(found.items(), key=itemgetter(1))), behind
 
 
-def parameters_among(nodes: Iterable[Any]) -> list[Tensor]:
+def parameters_among(nodes: Mapping[Any, int]) -> list[Tensor]:
     """The parameters whose gradients these nodes accumulate: also those of modules that are gone."""
-    leaves = (node.variable for node in nodes if type(node).__name__ == "AccumulateGrad")
+    leaves = (getattr(node, "variable", None) for node, number in nodes.items() if number == _UNNUMBERED)
     return [leaf for leaf in leaves if isinstance(leaf, Parameter)]
 
 
-def is_readable(node: Any) -> bool:
-    """Whether a node tells what it saved; foreach ops, functions in C++ and in-place ops on views do not."""
-    return type(node).__name__ not in _UNREADABLE
+def are_readable(nodes: Iterable[Any]) -> bool:
+    """Whether nodes tell what they saved; foreach ops, functions in C++ and in-place ops on views do not."""
+    return _UNREADABLE.isdisjoint({type(node).__name__ for node in nodes})
 
 
 def kept_by_graph(
-    nodes: Iterable[Any], owner: Callable[[Any], int], frames: Mapping[Any, int]
+    nodes: Mapping[Any, int], owner: Callable[[Any, int], int], frames: Mapping[Any, int]
 ) -> Iterator[tuple[Any, int]]:
     """What these nodes keep, each with a module: tensors, or whatever hooks made of them.
 
-    ``owner`` gives the module of a node, ``frames`` that of the checkpoints it is known for.
+    ``owner`` gives the module of a node with its number, ``frames`` that of the checkpoints it is known for.
     """
     holders: dict[int, int] = {}
-    for node in nodes:
+    for node, number in nodes.items():
         module = -1
         for value in kept_by(node):
             if module < 0:
-                module = owner(node)
+                module = owner(node, number)
             if isinstance(value, _Holder):
                 holders.setdefault(id(value), module)
             else:

@@ -1,0 +1,133 @@
+"""Outermost calls that go on from each other: the graph behind grows, and each call counts all of it, walked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attnprof.capture import saved
+from memory.readings import Reading, read
+
+E = 4
+N, D = 5, 12
+ROW = E * N * D
+
+
+class Cell(nn.Module):
+    """One step of a recurrence: tanh(layer(x) + h) * h."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(D, D)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(self.layer(x) + h) * h
+
+
+def unrolled(cell: Cell, steps: int) -> None:
+    h = torch.ones(N, D)
+    for _ in range(steps):
+        h = cell(torch.randn(N, D), h)
+    h.sum().backward()
+
+
+def test_an_unrolled_recurrence() -> None:
+    """Every step adds its input, tanh and its state, of which the first one is the caller's."""
+    cell = Cell()
+    reading = read(lambda: unrolled(cell, 4), cell)
+    assert [call.bytes for call in reading.memory.saved] == [3 * ROW, 6 * ROW, 9 * ROW, 12 * ROW]
+    assert [call.input_bytes for call in reading.memory.saved] == [2 * ROW] * 4
+    assert reading.saved_by_name(3) == {"layer": 4 * ROW, "": 8 * ROW}
+
+
+def test_each_node_is_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand steps are not a thousand times a thousand; parameters are met again by every step."""
+    walked: list[int] = []
+    nodes_behind = saved.nodes_behind
+
+    def counted(*args: Any) -> Any:
+        nodes, behind = nodes_behind(*args)
+        walked.append(len(nodes))
+        return nodes, behind
+
+    monkeypatch.setattr(saved, "nodes_behind", counted)
+    cell = Cell()
+    read(lambda: unrolled(cell, 30), cell)
+    assert len(set(walked[1:])) == 1
+
+
+def test_after_a_backward_it_starts_again() -> None:
+    cell = Cell()
+
+    def run() -> None:
+        for _ in range(2):
+            unrolled(cell, 2)
+
+    assert [call.bytes for call in read(run, cell).memory.saved] == [3 * ROW, 6 * ROW] * 2
+
+
+def branches() -> None:
+    """Calls that fork, meet, leave the modules in between, and use what others left as an attribute."""
+    torch.manual_seed(0)
+    first, second, third = nn.Linear(D, D), nn.Sequential(nn.Linear(D, D), nn.Tanh()), Cell()
+    x = torch.randn(N, D, requires_grad=True)
+    a = first(x)
+    b = second(a.exp())
+    c = second(a)
+    third(b.sigmoid() * c, a)
+    loss = third(first(b), c).sum() + c.square().mean()
+    loss.backward(retain_graph=True)
+    (second(b).sum() + loss).backward()
+    second(first(x.detach()))
+
+
+def with_a_call_in_a_hook() -> None:
+    cell, layer = Cell(), nn.Linear(D, D)
+    h = cell(torch.randn(N, D), torch.ones(N, D))
+    h.register_hook(lambda gradient: layer(gradient))
+    cell(torch.randn(N, D), h).sum().backward()
+
+
+def with_side_outputs() -> None:
+    """What the second call goes on from was not in the first one's output."""
+
+    class Aside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(D, D)
+            self.left: Tensor | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.left = self.layer(x).exp()
+            return x.sin()
+
+    net, after = Aside(), nn.Tanh()
+    y = net(torch.randn(N, D, requires_grad=True))
+    (y + after(net.left)).sum().backward()
+
+
+@pytest.mark.parametrize("run", [branches, with_a_call_in_a_hook, with_side_outputs], ids=lambda run: run.__name__)
+def test_it_is_what_walking_everything_finds(run: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    def summary(reading: Reading) -> list[Mapping[str, int]]:
+        return [reading.saved_by_name(call) for call in range(len(reading.memory.saved))]
+
+    once = summary(read(run))
+    monkeypatch.setattr(saved.Walked, "add", lambda *args: None)
+    assert summary(read(run)) == once
+    assert any(once)
+
+
+def test_what_the_first_call_kept_is_gone_when_its_graph_is() -> None:
+    """A step without its gradient: the graph behind it died, though its input lives."""
+    layer, x = nn.Linear(D, D), torch.randn(N, D)
+
+    def run() -> None:
+        y = layer(x)
+        y = layer(y.detach())
+        y.sum().backward()
+
+    assert [call.bytes for call in read(run, layer).memory.saved] == [ROW, ROW]
