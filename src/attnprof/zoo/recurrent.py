@@ -76,9 +76,9 @@ class _DiagonalRNN(nn.Module):
         self.d = d
         self.decay = nn.Parameter(0.5 + 0.5 * torch.rand(d))
 
-    def pairs(self, x: Tensor) -> Pair:
-        """(decay, x) at every position."""
-        return self.decay.to(x.dtype).expand_as(x), x
+    def steps(self, x: Tensor) -> Pair:
+        """(decay, x) at every position: what the scans join."""
+        return self.decay.expand_as(x), x
 
 
 @mechanism("diagonal-rnn")
@@ -121,7 +121,7 @@ class DiagonalRNNHillisSteele(_DiagonalRNN):
         return sum(T - 2**i for i in range((T - 1).bit_length()))
 
     def forward(self, x: Tensor) -> Tensor:
-        return hillis_steele(self.pairs(x))[1]
+        return hillis_steele(self.steps(x))[1]
 
 
 @mechanism("diagonal-rnn-brent-kung")
@@ -144,4 +144,4 @@ class DiagonalRNNBrentKung(_DiagonalRNN):
         return sum((T >> i) - 1 for i in range(T.bit_length()))
 
     def forward(self, x: Tensor) -> Tensor:
-        return brent_kung(self.pairs(x))[1]
+        return brent_kung(self.steps(x))[1]
