@@ -34,15 +34,38 @@ def feedforward(at: Random) -> Symbols:
     return {**sequence(at), "f": at.randint(1, 20), "bias": at.random() < 0.5}
 
 
+def windowed(at: Random) -> Symbols:
+    return {**causal_or_not(at), "T": at.randint(1, 14), "w": at.randint(1, 6)}
+
+
+def synthesized(at: Random) -> Symbols:
+    sizes = causal_or_not(at)
+    return {**sizes, "N": sizes["T"] + at.randint(0, 3)}
+
+
 #: Name -> how to draw sizes for it.
 DRAWN: dict[str, Callable[[Random], Symbols]] = {
+    "block-window": windowed,
     "cross-attention": lambda at: {**heads(at), "S": at.randint(1, 9)},
+    "dilated-window": lambda at: {**windowed(at), "dilation": at.randint(1, 3)},
+    "efficient-attention": heads,
     "ffn": lambda at: {**feedforward(at), "activation": at.choice(["relu", "gelu"])},
     "gqa": grouped,
     "gqa-sdpa": grouped,
+    "hybrid": windowed,
+    "linear": heads,
+    "linear-causal": lambda at: {**heads(at), "chunk": at.randint(1, 6)},
+    "local-window": windowed,
+    "longformer": lambda at: {**windowed(at), "g": at.randint(1, 4)},
     "mha": causal_or_not,
     "mha-no-output": causal_or_not,
     "mha-sdpa": causal_or_not,
     "mqa": causal_or_not,
+    "orthogonal": causal_or_not,
+    "orthogonal-sdpa": causal_or_not,
+    "performer": lambda at: {**heads(at), "r": at.randint(1, 9)},
+    "sliding-window": windowed,
     "swiglu": feedforward,
+    "synthesizer-dense": synthesized,
+    "synthesizer-random": lambda at: {**synthesized(at), "trainable": at.random() < 0.6},
 }

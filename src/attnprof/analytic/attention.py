@@ -42,10 +42,12 @@ class Heads:
         return self.Hkv * self.dh
 
 
-def project(tape: Tape, at: Heads, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q, k and v."""
-    q = tape.linear("q_proj", x, at.B * at.T, at.d, at.n, "q")
-    k = tape.linear("k_proj", memory, at.B * at.S, at.d, at.m, "k")
+def project(
+    tape: Tape, at: Heads, x: Tensor, memory: Tensor, train_pattern: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v; without ``train_pattern`` the weights of q and k are not trained."""
+    q = tape.linear("q_proj", x, at.B * at.T, at.d, at.n, "q", trained=train_pattern)
+    k = tape.linear("k_proj", memory, at.B * at.S, at.d, at.m, "k", trained=train_pattern)
     v = tape.linear("v_proj", memory, at.B * at.S, at.d, at.m, "v")
     return q, k, v
 
@@ -72,6 +74,28 @@ def explicit(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, causal: boo
     return tape.copy(y, "heads merged", only_if=Not(Or(Eq(at.H, 1), Eq(at.T, 1))))
 
 
+def explicit_pairs(
+    tape: Tape,
+    at: Heads,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    pairs: Expr,
+    useful: Expr,
+    rows: Expr,
+    mask: Expr,
+) -> Tensor:
+    """Attention over so many pairs per head, of which a mask leaves the useful ones; ``rows`` queries per head."""
+    each = 2 * at.B * at.n
+    scores = tape.product("scores", q, k, each * pairs, "scores", at.B * at.H * pairs, each * useful)
+    scores = tape.scale(scores)
+    tape.keep_for(scores, "mask", mask, BOOL)
+    probabilities = tape.softmax(scores, at.B * at.H * rows)
+    return tape.product(
+        "weighted_sum", probabilities, v, each * pairs, "weighted sum", at.B * rows * at.n, each * useful
+    )
+
+
 def fused(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     """The same in one kernel, which skips nothing in its count and never stores the scores."""
     each = 2 * at.B * at.n
@@ -84,9 +108,17 @@ def cache(tape: Tape, at: Heads) -> None:
     tape.note("kv_cache", "kv_cache_bytes", 2 * at.B * at.S * at.m * e)
 
 
-def self_attention(tape: Tape, at: Heads, x: Tensor, causal: bool, fuse: bool = False, output: bool = True) -> Tensor:
+def self_attention(
+    tape: Tape,
+    at: Heads,
+    x: Tensor,
+    causal: bool,
+    fuse: bool = False,
+    output: bool = True,
+    train_pattern: bool = True,
+) -> Tensor:
     """Projections, attention between the heads, and a projection back."""
-    q, k, v = project(tape, at, x, x)
+    q, k, v = project(tape, at, x, x, train_pattern)
     y = (fused if fuse else explicit)(tape, at, q, k, v, causal)
     cache(tape, at)
     return project_back(tape, at, y) if output else y
@@ -101,35 +133,60 @@ def itself(sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, Hkv: Expr | None, d
 
 @formula("mha", vector=True, traffic=True)
 def mha(
-    tape: Tape, sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, dh: Expr | None = None, causal: bool = False
+    tape: Tape,
+    sizes: Sizes,
+    x: Tensor,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    H: Expr,
+    dh: Expr | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """Multi-head attention, its scores written out."""
     at = itself(sizes, B, T, d, H, None, dh)
-    return self_attention(tape, at, tape.input("x", B * T * d), causal)
+    return self_attention(tape, at, x, causal)
 
 
 @formula("mha-sdpa")
 def mha_sdpa(
-    tape: Tape, sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, dh: Expr | None = None, causal: bool = False
+    tape: Tape,
+    sizes: Sizes,
+    x: Tensor,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    H: Expr,
+    dh: Expr | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """Multi-head attention by a fused kernel, which computes the scores again in its backward."""
     at = itself(sizes, B, T, d, H, None, dh)
-    return self_attention(tape, at, tape.input("x", B * T * d), causal, fuse=True)
+    return self_attention(tape, at, x, causal, fuse=True)
 
 
 @formula("mha-no-output", vector=True, traffic=True)
 def mha_no_output(
-    tape: Tape, sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, dh: Expr | None = None, causal: bool = False
+    tape: Tape,
+    sizes: Sizes,
+    x: Tensor,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    H: Expr,
+    dh: Expr | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """Multi-head attention without an output projection."""
     at = itself(sizes, B, T, d, H, None, dh)
-    return self_attention(tape, at, tape.input("x", B * T * d), causal, output=False)
+    return self_attention(tape, at, x, causal, output=False)
 
 
 @formula("gqa", vector=True)
 def gqa(
     tape: Tape,
     sizes: Sizes,
+    x: Tensor,
     B: Expr,
     T: Expr,
     d: Expr,
@@ -139,13 +196,14 @@ def gqa(
     causal: bool = False,
 ) -> Tensor:
     """Grouped-query attention: H / Hkv query heads share a key and value head."""
-    return self_attention(tape, itself(sizes, B, T, d, H, Hkv, dh), tape.input("x", B * T * d), causal)
+    return self_attention(tape, itself(sizes, B, T, d, H, Hkv, dh), x, causal)
 
 
 @formula("gqa-sdpa")
 def gqa_sdpa(
     tape: Tape,
     sizes: Sizes,
+    x: Tensor,
     B: Expr,
     T: Expr,
     d: Expr,
@@ -155,15 +213,23 @@ def gqa_sdpa(
     causal: bool = False,
 ) -> Tensor:
     """Grouped-query attention by a fused kernel."""
-    return self_attention(tape, itself(sizes, B, T, d, H, Hkv, dh), tape.input("x", B * T * d), causal, fuse=True)
+    return self_attention(tape, itself(sizes, B, T, d, H, Hkv, dh), x, causal, fuse=True)
 
 
 @formula("mqa", vector=True)
 def mqa(
-    tape: Tape, sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, dh: Expr | None = None, causal: bool = False
+    tape: Tape,
+    sizes: Sizes,
+    x: Tensor,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    H: Expr,
+    dh: Expr | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """Multi-query attention: all heads share one key and value head."""
-    return self_attention(tape, itself(sizes, B, T, d, H, Integer(1), dh), tape.input("x", B * T * d), causal)
+    return self_attention(tape, itself(sizes, B, T, d, H, Integer(1), dh), x, causal)
 
 
 @formula("cross-attention", vector=True)
@@ -177,3 +243,35 @@ def cross_attention(
     y = explicit(tape, at, q, k, v, causal=False)
     cache(tape, at)
     return project_back(tape, at, y)
+
+
+@formula("orthogonal", vector=True, traffic=True)
+def orthogonal(
+    tape: Tape,
+    sizes: Sizes,
+    x: Tensor,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    H: Expr,
+    dh: Expr | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """Multi-head attention with frozen orthogonal query and key projections, its scores written out."""
+    return self_attention(tape, itself(sizes, B, T, d, H, None, dh), x, causal, train_pattern=False)
+
+
+@formula("orthogonal-sdpa")
+def orthogonal_sdpa(
+    tape: Tape,
+    sizes: Sizes,
+    x: Tensor,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    H: Expr,
+    dh: Expr | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """Multi-head attention with frozen orthogonal query and key projections, by a fused kernel."""
+    return self_attention(tape, itself(sizes, B, T, d, H, None, dh), x, causal, fuse=True, train_pattern=False)

@@ -34,7 +34,7 @@ class Tensor:
     elements: Expr
     needs_grad: bool
     item_bytes: Expr = e
-    is_parameter: bool = False
+    is_state: bool = False  # a parameter or a buffer
 
 
 class Tape:
@@ -83,34 +83,35 @@ class Tape:
         wanted = self.input_grad if isinstance(self.input_grad, bool) else name in self.input_grad
         return self.tensor(name, elements, wanted)
 
-    def weight(self, name: str, elements: Expr) -> Tensor:
-        """A parameter: counted, trained unless frozen, never part of what is saved."""
+    def weight(self, name: str, elements: Expr, trained: bool = True) -> Tensor:
+        """A parameter: counted, trained unless frozen (or never ``trained``), no part of what is saved."""
         full = self._scope + name
         self.weights.append(full)
         patterns = {p for p in self._frozen if fnmatchcase(full, p) or fnmatchcase(full, f"*.{p}")}
         self.unused -= patterns
+        trained = trained and not patterns
         self.note(name, "parameters", elements)
-        if not patterns:
+        if trained:
             self.note(name, "trainable_parameters", elements)
-        return self.tensor(name, elements, not patterns, is_parameter=True)
+        return self.tensor(name, elements, trained, is_state=True)
 
     def tensor(
-        self, name: str, elements: Expr, needs_grad: bool, item_bytes: Expr = e, is_parameter: bool = False
+        self, name: str, elements: Expr, needs_grad: bool, item_bytes: Expr = e, is_state: bool = False
     ) -> Tensor:
         """A tensor with a storage of its own."""
-        made = Tensor(name, elements, needs_grad, item_bytes, is_parameter)
+        made = Tensor(name, elements, needs_grad, item_bytes, is_state)
         self._tensors.append(made)
         return made
 
     def keep(self, *tensors: Tensor) -> None:
-        """Save tensors for the backward: each once, parameters never."""
+        """Save tensors for the backward: each once, parameters and buffers never."""
         for tensor in tensors:
-            if not tensor.is_parameter and id(tensor) not in self._kept:
+            if not tensor.is_state and id(tensor) not in self._kept:
                 self._kept.add(id(tensor))
                 self.note(tensor.name, "saved_bytes", tensor.elements * tensor.item_bytes)
 
-    def keep_for(self, tensor: Tensor, name: str, elements: Expr, item_bytes: Expr) -> None:
-        """Save a mask or positions (which need no gradient) if ``tensor`` needs one."""
+    def keep_for(self, tensor: Tensor, name: str, elements: Expr, item_bytes: Expr = e) -> None:
+        """Save something that needs no gradient itself (a mask, positions) if ``tensor`` needs one."""
         if tensor.needs_grad:
             self.keep(self.tensor(name, elements, False, item_bytes))
 
@@ -141,10 +142,18 @@ class Tape:
         return self.tensor(out, elements, a.needs_grad or b.needs_grad)
 
     def linear(
-        self, name: str, x: Tensor, rows: Expr, n_in: Expr, n_out: Expr, out: str | None = None, bias: bool = False
+        self,
+        name: str,
+        x: Tensor,
+        rows: Expr,
+        n_in: Expr,
+        n_out: Expr,
+        out: str | None = None,
+        bias: bool = False,
+        trained: bool = True,
     ) -> Tensor:
         """Y = X W (+ b) on so many rows: 2 rows n_in n_out; as much for each of dX and dW."""
-        weight = self.weight(name, n_in * n_out + (n_out if bias else 0))
+        weight = self.weight(name, n_in * n_out + (n_out if bias else 0), trained)
         if bias:
             self.note(f"{name}.bias", "vector_flops", rows * n_out)
         flops, made = 2 * rows * n_in * n_out, out or f"{name} output"
@@ -217,14 +226,24 @@ class Tape:
         kept = [other for factor, other in ((a, b), (b, a)) if factor.needs_grad]
         return self.elementwise(name, a, b, out=out, elements=elements, keep=kept)
 
-    def divide(self, a: Tensor, b: Tensor, out: str, name: str = "divide") -> Tensor:
-        """a / b per element of a, b spread over it: both gradients need b, that of b a as well."""
+    def divide(self, a: Tensor, b: Tensor, out: str, name: str = "divide", elements: Expr | None = None) -> Tensor:
+        """a / b, b spread over rows of a: both gradients need b, that of b a as well."""
         kept = ([b] if a.needs_grad or b.needs_grad else []) + ([a] if b.needs_grad else [])
-        return self.elementwise(name, a, b, out=out, keep=kept)
+        return self.elementwise(name, a, b, out=out, elements=elements, keep=kept)
 
     def add(self, a: Tensor, b: Tensor, out: str, name: str = "residual") -> Tensor:
         """a + b: nothing to keep."""
         return self.elementwise(name, a, b, out=out)
+
+    def rms_norm(self, x: Tensor, rows: Expr, d: Expr, name: str, out: str) -> Tensor:
+        """RMSNorm over rows of d, with weight, op by op: x, 1 / rms and, for the weight, x / rms are kept."""
+        weight = self.weight(name, d)
+        if x.needs_grad:
+            self.keep(x, self.tensor(f"{name} scales", rows, False))
+        if weight.needs_grad:
+            self.keep(self.tensor(f"{name} before its weight", rows * d, False))
+        self.missing |= {"vector_flops", "read_bytes", "write_bytes"}
+        return self.tensor(out, rows * d, x.needs_grad or weight.needs_grad)
 
     def layer_norm(self, x: Tensor, rows: Expr, d: Expr, name: str, out: str) -> Tensor:
         """LayerNorm over rows of d, with weight and bias: 5 d + 2 per row and 2 d; x, mean and 1 / std are kept."""

@@ -25,13 +25,13 @@ def three_matrices(tape: Tape, x: Tensor, rows: Expr, d: Expr, f: Expr, bias: bo
 
 @formula("ffn", vector=True, traffic=True)
 def ffn(
-    tape: Tape, sizes: Sizes, B: Expr, T: Expr, d: Expr, f: Expr, activation: str = "relu", bias: bool = True
+    tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr, f: Expr, activation: str = "relu", bias: bool = True
 ) -> Tensor:
     """Two matrices with a nonlinearity between them."""
-    return two_matrices(tape, tape.input("x", B * T * d), B * T, d, f, activation, bias)
+    return two_matrices(tape, x, B * T, d, f, activation, bias)
 
 
 @formula("swiglu", vector=True, traffic=True)
-def swiglu(tape: Tape, sizes: Sizes, B: Expr, T: Expr, d: Expr, f: Expr, bias: bool = False) -> Tensor:
+def swiglu(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr, f: Expr, bias: bool = False) -> Tensor:
     """Two parallel matrices, one of them a gate, and one back."""
-    return three_matrices(tape, tape.input("x", B * T * d), B * T, d, f, bias)
+    return three_matrices(tape, x, B * T, d, f, bias)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sympy import Add, Expr, Float, Integer, Max, Min, Mul, Pow, Symbol, ceiling, floor, log
+from sympy import Add, Expr, Float, Integer, Max, Min, Mul, Piecewise, Pow, Symbol, ceiling, floor, log
 
-from attnprof.analytic.symbols import BitCount, CeilLog2, FloorLog2, symbol
+from attnprof.analytic.symbols import BitCount, CausalTiles, CeilLog2, FloorLog2, symbol
 
 Monomial = dict[Any, Any]
 
@@ -50,6 +50,10 @@ def _bounded(expression: Expr) -> Expr:
         return min(args, key=lambda arg: (len(arg.free_symbols), arg.is_Add, str(arg)))  # min(w, T - 1) is w
     if isinstance(expression, Max):
         return Add(*args)
+    if isinstance(expression, CausalTiles):
+        return args[0] ** 2
+    if isinstance(expression, Piecewise):
+        return _bounded(expression.args[-1][0])
     if isinstance(expression, CeilLog2 | FloorLog2 | BitCount):
         return log(args[0])
     return expression.func(*args)

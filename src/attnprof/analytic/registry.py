@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 from sympy import Expr
 
-from attnprof.analytic.blocks import Tape
+from attnprof.analytic.blocks import Tape, Tensor
 from attnprof.analytic.prediction import Prediction, Quantity
 from attnprof.analytic.symbols import e, symbol
 from attnprof.core.errors import AttnprofError, closest
-from attnprof.core.sizes import at_most, divides, one_of, positive
+from attnprof.core.sizes import at_most, divides, positive
 
 #: Quantities that blocks note, and that add up to the whole only where every block of a mechanism has its form.
 _PARTIAL: dict[str, frozenset[Quantity]] = {
@@ -45,14 +45,21 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Formula:
-    """One entry. ``sizes`` are its symbols, ``optional`` those with a usual value, ``options`` its other choices."""
+    """One entry: its symbols, those of them with a usual value, those that can be None, and its other choices.
+
+    ``takes_x``: it is a mixer or a network of x [B, T, d] -> [B, T, d], and can be part of something larger.
+    ``passes_on``: it takes the symbols of its parts, too.
+    """
 
     name: str
     write: Callable[..., Any]
     sizes: tuple[str, ...]
     optional: tuple[str, ...]
+    nullable: tuple[str, ...]
     options: Mapping[str, Any]
     missing: frozenset[Quantity]
+    takes_x: bool
+    passes_on: bool
 
     @property
     def summary(self) -> str:
@@ -64,31 +71,52 @@ class Formula:
         """Everything it can be asked with."""
         return (*self.sizes, *self.optional, *self.options)
 
+    def put(self, tape: Tape, sizes: Sizes, x: Tensor | None, options: Mapping[str, Any]) -> Any:
+        """Write it on a tape, with its own symbols for sizes; as a part of something, on that one's x."""
+        absent = {n for n in self.nullable if options.get(n, "") is None}
+        known: dict[str, Expr | None] = {n: None if n in absent else symbol(n) for n in self.sizes}
+        known.update({n: symbol(n) if n in sizes.values else None for n in self.optional})
+        chosen = {n: v for n, v in options.items() if n in self.options}
+        rest = {n: v for n, v in options.items() if n not in self.options} if self.passes_on else {}
+        chosen = {**self.options, **chosen}
+        if not self.takes_x:
+            return self.write(tape, sizes, **known, **chosen, **rest)
+        if x is None:
+            x = tape.input("x", symbol("B") * symbol("T") * symbol("d"))
+        return self.write(tape, sizes, x, **known, **chosen, **rest)
+
 
 _known: dict[str, Formula] = {}
 
 
 def formula(name: str, *, vector: bool = False, traffic: bool = False) -> Callable[[Write], Write]:
-    """Enter ``write(tape, sizes, B, T, d, ...)``, whose blocks state the mechanism.
+    """Enter ``write(tape, sizes, x, B, T, d, ...)``, whose blocks state the mechanism; without x it makes its inputs.
 
-    A parameter without default is a symbol; one with the default None is a symbol with a usual value, and None
-    when it was not given; any other is an option with its default. ``vector``, ``traffic``: the blocks' vector FLOPs
-    and bytes are the mechanism's, in its forward.
+    A parameter of type Expr is a symbol; with the default None it has a usual value and is None when it was not
+    given. One of type ``Expr | None`` without default is a symbol unless None was asked for. Any other is an option.
+    ``vector``, ``traffic``: the blocks' vector FLOPs and bytes are all there is in its forward.
     """
 
     def enter(write: Write) -> Write:
         if name in _known:
             raise AttnprofError(f"there are two formulas {name!r}.")
         parameters = list(inspect.signature(write).parameters.values())[2:]
-        given = {p.name: p.default for p in parameters}
-        missing = frozenset().union(*(q for k, q in _PARTIAL.items() if not {"vector": vector, "traffic": traffic}[k]))
+        takes_x = parameters[0].name == "x"
+        named = [p for p in parameters[takes_x:] if p.kind is not p.VAR_KEYWORD]
+        required = [p for p in named if p.default is p.empty]
+        missing: frozenset[Quantity] = frozenset()
+        for stated, quantities in ((vector, _PARTIAL["vector"]), (traffic, _PARTIAL["traffic"])):
+            missing |= frozenset() if stated else quantities
         _known[name] = Formula(
             name,
             write,
-            tuple(n for n, default in given.items() if default is inspect.Parameter.empty),
-            tuple(n for n, default in given.items() if default is None),
-            {n: default for n, default in given.items() if default not in (None, inspect.Parameter.empty)},
-            missing,
+            sizes=tuple(p.name for p in required),
+            optional=tuple(p.name for p in named if p.default is None and "Expr" in str(p.annotation)),
+            nullable=tuple(p.name for p in required if "None" in str(p.annotation)),
+            options={p.name: p.default for p in named if p.default is not p.empty and "Expr" not in str(p.annotation)},
+            missing=missing,
+            takes_x=takes_x,
+            passes_on=len(named) < len(parameters[takes_x:]),
         )
         return write
 
@@ -122,7 +150,7 @@ def predict(
     entry = find(name)
     values, options = _sorted(entry, symbols)
     tape = Tape((frozen,) if isinstance(frozen, str) else frozen, input_grad)
-    _write(entry, tape, values, options)
+    entry.put(tape, Sizes(values), None, options)
     if tape.unused:
         pattern = sorted(tape.unused)[0]
         known = ", ".join(dict.fromkeys(tape.weights))
@@ -135,29 +163,31 @@ def predict(
     return Prediction(name, tuple(t for t in tape.terms if t.quantity not in missing), values, missing)
 
 
-def _write(entry: Formula, tape: Tape, values: Mapping[str, int], options: Mapping[str, Any]) -> None:
-    arguments: dict[str, Expr | None] = {n: symbol(n) for n in entry.sizes}
-    arguments.update({n: symbol(n) if n in values else None for n in entry.optional})
-    entry.write(tape, Sizes(values), **arguments, **{**entry.options, **options})
-
-
 def _sorted(entry: Formula, given: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
-    """Sizes and options, checked."""
-    values, options = {str(e): 4}, {}
+    """Sizes and options, checked. What is passed on to parts is checked by whoever passes it on."""
+    values: dict[str, int] = {str(e): 4}
+    options: dict[str, Any] = {}
     for name, value in given.items():
+        size = name in (*entry.sizes, *entry.optional, str(e))
         if name in entry.options:
-            default = entry.options[name]
-            if isinstance(default, bool) and not isinstance(value, bool):
+            if isinstance(entry.options[name], bool) and not isinstance(value, bool):
                 raise AttnprofError(f"{name} must be True or False, not {value!r}.")
             options[name] = value
-        elif name in entry.sizes or name in entry.optional or name == str(e):
-            if value is None and name in entry.optional:
-                continue
+        elif value is None and size and name not in entry.sizes:
+            continue
+        elif value is None and name in entry.nullable:
+            options[name] = None
+        elif size:
+            positive(**{name: value})
+            values[name] = value
+        elif not entry.passes_on:
+            close = closest(name, entry.symbols)
+            raise AttnprofError(f"{entry.name} has no symbol {name!r}; it has {', '.join(entry.symbols)}.{close}")
+        elif isinstance(value, int) and not isinstance(value, bool):
             positive(**{name: value})
             values[name] = value
         else:
-            close = closest(name, entry.symbols)
-            raise AttnprofError(f"{entry.name} has no symbol {name!r}; it has {', '.join(entry.symbols)}.{close}")
+            options[name] = value
     return values, options
 
 
@@ -169,4 +199,4 @@ def _load() -> None:
         import_module(f"attnprof.analytic.{found.name}")
 
 
-__all__ = ["Formula", "Sizes", "find", "formula", "names", "one_of", "predict"]
+__all__ = ["Formula", "Sizes", "find", "formula", "names", "predict"]

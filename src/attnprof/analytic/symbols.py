@@ -1,4 +1,4 @@
-"""The symbols of closed forms, and the two functions of whole numbers that scans need.
+"""The symbols of closed forms, and functions of whole numbers that scans and tiles need.
 
 B batch, T query length, S key length, d width, H heads, Hkv key and value heads, dh head width, f feed-forward
 width, w window, g global tokens, r random features, E experts, k experts or keys per token, C clusters, L layers,
@@ -61,3 +61,32 @@ class BitCount(Function):  # type: ignore[misc]  # sympy has no types
 
     def _latex(self, printer: Any) -> str:
         return rf"\operatorname{{ones}}({printer.doprint(self.args[0])})"
+
+
+class CausalTiles(Function):  # type: ignore[misc]  # sympy has no types
+    """Pairs in the tiles of Br queries and Bc keys that a causal mask of T positions does not hide whole.
+
+    The rows of tile i end at e_i = min((i + 1) Br, T); they meet keys up to the end of e_i's tile:
+    sum over i of (e_i - i Br) min(Bc ceil(e_i / Bc), T).
+    """
+
+    is_integer = True
+    is_positive = True
+
+    @classmethod
+    def eval(cls, T: Any, Br: Any, Bc: Any) -> Any:
+        if not (T.is_Integer and Br.is_Integer and Bc.is_Integer):
+            return None
+        total, T, Br, Bc = 0, int(T), int(Br), int(Bc)
+        for top in range(0, T, Br):
+            end = min(top + Br, T)
+            total += (end - top) * min(-(-end // Bc) * Bc, T)
+        return Integer(total)
+
+    def _latex(self, printer: Any) -> str:
+        T, Br, Bc = (printer.doprint(arg) for arg in self.args)
+        end = rf"\min(i {Br}, {T})"
+        return (
+            rf"\sum_{{i=1}}^{{\lceil {T} / {Br} \rceil}} \left({end} - (i - 1) {Br}\right) "
+            rf"\min\left({Bc} \left\lceil {end} / {Bc} \right\rceil, {T}\right)"
+        )
