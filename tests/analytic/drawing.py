@@ -13,6 +13,10 @@ def sequence(at: Random) -> Symbols:
     return {"B": at.randint(1, 3), "T": at.randint(1, 9), "d": at.randint(1, 12)}
 
 
+def long_sequence(at: Random) -> Symbols:
+    return {**sequence(at), "T": at.randint(1, 40)}
+
+
 def heads(at: Random) -> Symbols:
     """Heads of a width of their own, or of d / H."""
     H = at.randint(1, 4)
@@ -43,23 +47,55 @@ def synthesized(at: Random) -> Symbols:
     return {**sizes, "N": sizes["T"] + at.randint(0, 3)}
 
 
+def convolved(at: Random) -> Symbols:
+    causal = at.random() < 0.5
+    return {**sequence(at), "k": at.randint(1, 12) if causal else at.choice([1, 3, 5, 9]), "causal": causal}
+
+
+def latent(at: Random) -> Symbols:
+    widths = {"dr": 2 * at.randint(1, 3), "dc": at.randint(1, 6), "dq": at.choice([None, 1, 5])}
+    return {**heads(at), **widths}
+
+
+def step(at: Random) -> Symbols:
+    """T new tokens of S."""
+    T = at.choice([1, 1, 3])
+    return {"T": T, "S": T + at.randint(0, 6)}
+
+
+def routed(at: Random) -> Symbols:
+    E = at.randint(1, 5)
+    return {**sequence(at), "f": at.randint(1, 9), "E": E, "k": at.randint(1, E)}
+
+
 #: Name -> how to draw sizes for it.
 DRAWN: dict[str, Callable[[Random], Symbols]] = {
     "block-window": windowed,
+    "clustered": lambda at: {**heads(at), "C": at.randint(1, 5)},
     "cross-attention": lambda at: {**heads(at), "S": at.randint(1, 9)},
+    "depthwise-conv": convolved,
+    "depthwise-conv-im2col": convolved,
+    "diagonal-rnn": long_sequence,
+    "diagonal-rnn-brent-kung": long_sequence,
+    "diagonal-rnn-hillis-steele": long_sequence,
     "dilated-window": lambda at: {**windowed(at), "dilation": at.randint(1, 3)},
     "efficient-attention": heads,
     "ffn": lambda at: {**feedforward(at), "activation": at.choice(["relu", "gelu"])},
+    "flash": lambda at: {**causal_or_not(at), "Br": at.randint(1, 5), "Bc": at.randint(1, 5)},
     "gqa": grouped,
     "gqa-sdpa": grouped,
     "hybrid": windowed,
     "linear": heads,
     "linear-causal": lambda at: {**heads(at), "chunk": at.randint(1, 6)},
+    "local-atrous": lambda at: {**causal_or_not(at), "T": at.randint(1, 14), "k": at.randint(1, 5)},
     "local-window": windowed,
     "longformer": lambda at: {**windowed(at), "g": at.randint(1, 4)},
     "mha": causal_or_not,
     "mha-no-output": causal_or_not,
     "mha-sdpa": causal_or_not,
+    "mla": lambda at: {**latent(at), "causal": at.random() < 0.5},
+    "mla-decode": lambda at: {**latent(at), **step(at)},
+    "moe": lambda at: {**routed(at), "activation": at.choice(["relu", "gelu"])},
     "mqa": causal_or_not,
     "orthogonal": causal_or_not,
     "orthogonal-sdpa": causal_or_not,
@@ -68,4 +104,5 @@ DRAWN: dict[str, Callable[[Random], Symbols]] = {
     "swiglu": feedforward,
     "synthesizer-dense": synthesized,
     "synthesizer-random": lambda at: {**synthesized(at), "trainable": at.random() < 0.6},
+    "topk": lambda at: {**causal_or_not(at), "k": at.randint(1, 12)},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,9 +72,17 @@ def test_forward_in_full(name: str) -> None:
             assert theory.evaluate(quantity, "forward") == getattr(forward, quantity), quantity
 
 
+#: Where a module's parts are not called what they are.
+ELSEWHERE = {"q_down": "q_down.0", "q_norm": "q_down.1"}
+
+
 def freeze(net: nn.Module, weight: str) -> None:
-    """By the name of a parameter, or of the layer that owns it."""
-    found = [p for name, p in net.named_parameters() if name == weight or name.startswith(f"{weight}.")]
+    """By the name of a parameter, or of the layer that owns it; all of several alike, experts.3.up as experts.up."""
+    weight = ELSEWHERE.get(weight, weight)
+    named = {re.sub(r"(experts|blocks|layers)\.\d+", r"\1", name): [] for name, _ in net.named_parameters()}
+    for name, parameter in net.named_parameters():
+        named[re.sub(r"(experts|blocks|layers)\.\d+", r"\1", name)].append(parameter)
+    found = [p for name, group in named.items() if name == weight or name.startswith(f"{weight}.") for p in group]
     assert found
     for parameter in found:
         parameter.requires_grad_(False)

@@ -23,6 +23,7 @@ Quantity = Literal[
     "saved_bytes",
     "parameters",
     "trainable_parameters",
+    "active_parameters",
     "kv_cache_bytes",
     "optimizer_bytes",
     "gradient_bytes",
@@ -57,7 +58,8 @@ class Prediction:
 
     FLOPs count 2 per multiply-add. ``matmul_flops``: contractions; of them ``useful_matmul_flops`` outside masks and
     padding. ``saved_bytes``: what autograd keeps for the backward, parameters excluded, the input included.
-    ``parameters``, ``trainable_parameters``: how many numbers. ``vector_flops``, ``read_bytes`` and ``write_bytes``
+    ``parameters``, ``trainable_parameters``: how many numbers; ``active_parameters``: those that a token meets, where
+    that is not all. ``vector_flops``, ``read_bytes`` and ``write_bytes``
     are there for the forward, where they have a simple form: ``missing`` names those that have none.
 
     ``a + b`` is both, ``L * a`` is L times it, so that a model is the sum of its parts. Terms of the same name, phase

@@ -23,6 +23,7 @@ TITLES: dict[Quantity, tuple[str, Kind]] = {
     "saved_bytes": ("bytes saved for the backward", "bytes"),
     "parameters": ("parameters", "count"),
     "trainable_parameters": ("trainable parameters", "count"),
+    "active_parameters": ("parameters that a token meets", "count"),
     "kv_cache_bytes": ("bytes of KV cache", "bytes"),
     "parameter_bytes": ("bytes of parameters", "bytes"),
     "gradient_bytes": ("bytes of gradients", "bytes"),

@@ -38,10 +38,8 @@ def block_pairs(T: Expr, w: Expr, causal: bool) -> Expr:
 def gathered(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, taps: Expr, useful: Expr) -> Tensor:
     """Every query against its own gathered keys: executed are all T taps, also those outside the sequence."""
     pairs = at.T * taps
-    positions = tape.tensor("positions", pairs, False, INT64)
-    for t in (k, v):
-        if t.needs_grad:
-            tape.keep(positions)
+    asked = tape.tensor("gathered", pairs, k.needs_grad or v.needs_grad)
+    tape.keep_for(asked, "positions", pairs, INT64)
     keys, values = (tape.copy(t, f"gathered {t.name}", at.B * pairs * at.n) for t in (k, v))
     return explicit_pairs(tape, at, q, keys, values, pairs, useful, at.T, pairs)
 

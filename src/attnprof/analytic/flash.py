@@ -1,0 +1,85 @@
+"""FlashAttention: tile by tile with an online softmax, and what that moves between on-chip memory and DRAM."""
+
+from __future__ import annotations
+
+from sympy import Expr, ceiling
+
+from attnprof.analytic.attention import itself, project, project_back
+from attnprof.analytic.blocks import PRECISE, Tape, Tensor
+from attnprof.analytic.registry import Sizes, formula
+from attnprof.analytic.symbols import CausalTiles, e
+from attnprof.core.errors import AttnprofError
+
+
+@formula("flash")
+def flash(
+    tape: Tape,
+    sizes: Sizes,
+    x: Tensor,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    H: Expr,
+    Br: Expr,
+    Bc: Expr,
+    dh: Expr | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """FlashAttention written out: tiles of Br queries and Bc keys; causal, those that are masked whole are skipped.
+
+    Its backward is one of its own: the scores that it builds again are booked there, as nothing tells them apart.
+    """
+    at = itself(sizes, B, T, d, H, None, dh)
+    q, k, v = project(tape, at, x, x)
+    pairs = CausalTiles(T, Br, Bc) if causal else T**2
+    flops, useful = 2 * B * at.n * pairs, 2 * B * at.n * T * (T + 1) / 2 if causal else None
+    needs_grad = q.needs_grad or k.needs_grad or v.needs_grad
+    y = tape.tensor("averages", B * T * at.n, needs_grad)
+    for name in ("scores", "weighted_sum"):
+        tape.note(name, "matmul_flops", flops, useful=useful)
+    if needs_grad:
+        for name in ("scores again", "weighted_sum.dv", "weighted_sum.dprobabilities", "scores.dq", "scores.dk"):
+            tape.note(name, "matmul_flops", flops, "backward", useful)
+        tape.keep(q, k, v, y, tape.tensor("logsumexp", B * H * T, False, PRECISE))
+    return project_back(tape, at, y)
+
+
+@formula("flash-io", traffic=True)
+def flash_io(tape: Tape, sizes: Sizes, B: Expr, H: Expr, T: Expr, dh: Expr, M: Expr) -> None:
+    """What FlashAttention moves between DRAM and M elements of on-chip memory, forward; M is of one SM.
+
+    Algorithm 1 of Dao et al., 2022, per head: K and V are read once, 2 T dh. For each of the ceil(T / Bc) blocks of
+    Bc = ceil(M / 4 dh) keys all queries come by: Q and the output so far are read and the output written, 3 T dh,
+    and the running maxima and sums read and written, 4 T. It holds for dh <= M <= T dh.
+    """
+    known = sizes.values
+    if {"M", "dh"} <= known.keys() and known["M"] < known["dh"]:
+        raise AttnprofError(f"M must be at least dh, or no row fits on chip: M={known['M']} is below dh={known['dh']}.")
+    if {"M", "dh", "T"} <= known.keys() and known["M"] > known["T"] * known["dh"]:
+        raise AttnprofError(
+            f"M can be at most T dh, beyond which all keys fit on chip (M counts elements of one SM, not of all): "
+            f"M={known['M']} is more than {known['T'] * known['dh']}."
+        )
+    passes = ceiling(T / ceiling(M / (4 * dh)))
+    heads = B * H * e
+    tape.note("k, v", "read_bytes", heads * 2 * T * dh)
+    tape.note("q, output", "read_bytes", heads * passes * 2 * T * dh)
+    tape.note("maxima, sums", "read_bytes", heads * passes * 2 * T)
+    tape.note("output", "write_bytes", heads * passes * T * dh)
+    tape.note("maxima, sums", "write_bytes", heads * passes * 2 * T)
+
+
+@formula("attention-io", traffic=True)
+def attention_io(tape: Tape, sizes: Sizes, B: Expr, H: Expr, T: Expr, dh: Expr) -> None:
+    """What attention with its scores written out moves, forward: scores and probabilities written and read once.
+
+    The scale and the softmax as one op, as in Algorithm 0 of Dao et al., 2022: 4 T² + 4 T dh elements per head.
+    """
+    heads = B * H * e
+    tape.note("q, k", "read_bytes", heads * 2 * T * dh)
+    tape.note("scores", "write_bytes", heads * T**2)
+    tape.note("scores", "read_bytes", heads * T**2)
+    tape.note("probabilities", "write_bytes", heads * T**2)
+    tape.note("probabilities", "read_bytes", heads * T**2)
+    tape.note("v", "read_bytes", heads * T * dh)
+    tape.note("output", "write_bytes", heads * T * dh)
