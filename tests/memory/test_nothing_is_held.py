@@ -287,6 +287,37 @@ def test_a_storage_may_die_in_another_thread() -> None:
     assert Reading(prof.trace).live == [ROW, 0, E, 0]
 
 
+def test_a_call_does_not_hold_what_another_thread_makes_meanwhile() -> None:
+    inside, done = threading.Event(), threading.Event()
+
+    class Slow(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            big = torch.zeros(1000)
+            inside.set()
+            done.wait()
+            return x + big.sum()
+
+    class Quick(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            inside.wait()
+            return x * 2
+
+    prof = attnprof.profile()
+
+    def work() -> None:
+        with prof:
+            Slow()(torch.ones(N, D))
+
+    quick = Quick()
+    with prof:
+        thread = threading.Thread(target=work)
+        thread.start()
+        quick(torch.ones(N, D))
+        done.set()
+        thread.join()
+    assert Reading(prof.trace).memory.saved == []
+
+
 def test_modules_in_a_thread_that_is_not_inside() -> None:
     """Its outermost calls are seen; what it saved is booked all the same."""
     net = nn.Sequential(nn.Tanh(), nn.Linear(D, D))

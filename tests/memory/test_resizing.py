@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -105,6 +106,14 @@ def test_sizes_are_followed(run: Callable[[], Tensor], fake: bool) -> None:
 def test_the_allocator_agrees(run: Callable[[], Tensor]) -> None:
     made = allocator(run)
     assert (made.peak, made.live) == tuple(E * n for n in CASES[run])
+
+
+def test_an_output_that_came_from_outside_is_given() -> None:
+    buffer = torch.from_numpy(np.zeros(100, dtype=np.float32))
+    x = torch.ones(100)
+    reading = read(lambda: torch.add(x, x, out=buffer))
+    assert reading.live_at_ops == [2 * E * 100]
+    assert reading.memory.block_made == [False, False]
 
 
 def test_parameters_that_are_freed_between_layers() -> None:

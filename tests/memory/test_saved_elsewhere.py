@@ -229,6 +229,13 @@ def test_a_vectorised_forward_saves_what_the_batch_saves() -> None:
     assert (reading.saved.bytes, reading.saved.input_bytes, reading.saved.held) == (ROW, ROW, {})
 
 
+def test_a_graph_inside_of_a_transform_is_read() -> None:
+    """What tanh saves is wrapped by the transform; the storage is the same."""
+    net, x = nn.Tanh(), rows(False)
+    reading = read(lambda: torch.func.grad(lambda x: net(x).sum())(x), net)
+    assert (reading.saved.bytes, reading.saved.input_bytes) == (ROW, 0)
+
+
 # Autocast
 
 
@@ -267,12 +274,34 @@ def test_autocast_copies_a_tied_weight_once() -> None:
     assert read(run, net).saved.weight_copy_bytes == 2 * D * D
 
 
+def test_copies_that_only_autocast_keeps_are_held() -> None:
+    """Without a graph nothing is saved; the copies of weights and biases stay until autocast ends."""
+    net, x = nn.Sequential(nn.Linear(D, 20), nn.Linear(20, 3)), rows(False)
+
+    def run() -> None:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            net(x)
+
+    reading = read(run, net)
+    assert (reading.saved.bytes, reading.saved.weight_copy_bytes) == (0, 0)
+    assert reading.held_by_name() == {"0": 2 * (D * 20 + 20), "1": 2 * (20 * 3 + 3)}
+    assert reading.live[-1] == E * (D * 20 + 20 + 20 * 3 + 3) + ROW
+
+
 def test_casts_by_hand_are_copies_of_weights_too() -> None:
     net = nn.Linear(D, D, bias=False)
     module = Applied(lambda x: F.linear(x.bfloat16(), net.weight.bfloat16()))
     module.layer = net
     reading = read_call(module, (rows(),))
     assert (reading.saved.bytes, reading.saved.weight_copy_bytes) == (2 * (N * D + D * D), 2 * D * D)
+
+
+def test_what_is_computed_of_a_weight_is_no_copy_of_it() -> None:
+    net = nn.Linear(D, D, bias=False)
+    module = Applied(lambda x: F.linear(x, net.weight * 2))
+    module.layer = net
+    reading = read_call(module, (rows(),))
+    assert (reading.saved.bytes, reading.saved.weight_copy_bytes) == (ROW + E * D * D, 0)
 
 
 # Held
@@ -504,6 +533,51 @@ def test_an_op_in_place_on_a_view_hides_what_it_keeps() -> None:
         return y
 
     assert read_call(Applied(half), (rows(),)).saved_by_name() == {"": E * N * 3}
+
+
+def test_a_model_on_meta() -> None:
+    """It is all there is: its tensors count though they hold nothing."""
+    net = nn.Sequential(nn.Linear(D, 20), nn.Tanh(), nn.Linear(20, 3)).to("meta")
+    reading = read_call(net, (torch.randn(N, D, device="meta", requires_grad=True),))
+    assert reading.saved_by_name() == {"0": ROW, "1": E * N * 20}
+    assert reading.memory.state_bytes["parameter"] == reading.memory.state_bytes["gradient"]
+    assert reading.memory.state_bytes["parameter"] == E * (D * 20 + 20 + 20 * 3 + 3)
+
+
+def test_meta_tensors_beside_a_real_model_are_questions_about_shapes() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            width = torch.empty(N, 1000, device="meta").transpose(0, 1).contiguous().shape[1]
+            return x[:width].sin()
+
+    reading = read_call(Net(), (rows(),))
+    assert reading.saved.bytes == ROW
+    assert reading.peak < E * N * 1000
+
+
+def test_sparse_operands_are_saved_with_their_indices() -> None:
+    """For the gradient of the dense one."""
+    matrix = torch.eye(D).to_sparse()
+
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sparse.mm(matrix, x.t())
+
+    assert read_call(Net(), (rows(),)).saved.bytes == D * (2 * LONG + E)
+
+
+def test_ragged_rows_count_their_values() -> None:
+    """A jagged tensor is the buffer of its values and the offsets of its rows; both are the layer's input."""
+    layer = nn.Linear(D, D)
+
+    def run() -> None:
+        ragged = torch.nested.nested_tensor(
+            [torch.randn(3, D), torch.randn(5, D)], layout=torch.jagged, requires_grad=True
+        )
+        layer(ragged).values().sum().backward()
+
+    reading = read(run, layer)
+    assert (reading.saved.bytes, reading.saved.input_bytes) == (E * 8 * D + LONG * 3, E * 8 * D + LONG * 3)
 
 
 def test_nets_that_share_layers_book_to_the_first_saver() -> None:

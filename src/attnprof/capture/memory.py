@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
 from attnprof.capture import kv_cache, resizing, saved
+from attnprof.capture.carried import carried
 from attnprof.capture.ledger import BUFFER, CACHE, GRADIENT, INPUT, OPTIMIZER, PARAMETER, SAVED, Ledger
 from attnprof.core.memory import KVCache, MemoryTrace, Saved
 
@@ -28,11 +29,8 @@ if TYPE_CHECKING:
     from attnprof.capture.mode import ThreadRecorder
     from attnprof.capture.modules import Modules
 
-_is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 _task: Callable[[], int] = torch._C._current_graph_task_id
 _engine: Any = torch.autograd.Variable._execution_engine
-#: How deep an output is searched for tensors that it carries: fields of objects in lists of objects ...
-_DEPTH = 6
 
 
 class Memory:
@@ -86,11 +84,11 @@ class Memory:
         ledger = self.ledger
         size, kinds = ledger.bytes, ledger.kinds
         with torch._C.DisableTorchFunction():
-            carried = list(_carried(output))
-            by_block, is_all = self._saved_blocks(thread, [t for t in carried if t.requires_grad])
-        given = ledger.blocks(list(_carried((args, kwargs))))
+            returned = carried(output)
+            by_block, is_all = self._saved_blocks(thread, [t for t in returned if t.requires_grad])
+        given = ledger.blocks(carried((args, kwargs)))
         made = ledger.made_by(thread.clock, thread.since)
-        rest = made.keys() - by_block.keys() - given - ledger.blocks(carried)
+        rest = made.keys() - by_block.keys() - given - ledger.blocks(returned)
         if any(kinds[block] > GRADIENT for block in rest):
             self._look_at_modules()  # a buffer may have been made anew
         kept = {block: thread.module_of(made[block]) for block in sorted(rest) if kinds[block] > GRADIENT}
@@ -255,21 +253,3 @@ def _by_module(modules: Mapping[int, int], size: Sequence[int]) -> dict[int, int
     for block, module in modules.items():
         found[module] += size[block]
     return dict(found)
-
-
-def _carried(value: Any, depth: int = _DEPTH) -> Iterable[Tensor]:
-    """The tensors that an output carries: itself, in containers, in the fields of objects; and in transforms."""
-    if isinstance(value, Tensor):
-        yield value
-        while _is_wrapped(value):  # by vmap or grad, which have a graph each
-            value = torch._C._functorch.get_unwrapped(value)
-            yield value
-    elif depth and not isinstance(value, str | int | float | type | nn.Module | torch.dtype | torch.device):
-        if isinstance(value, Mapping):
-            items: Iterable[Any] = list(value.values())
-        elif isinstance(value, list | tuple | set):
-            items = value
-        else:
-            items = list(getattr(value, "__dict__", {}).values())
-        for item in items:
-            yield from _carried(item, depth - 1)

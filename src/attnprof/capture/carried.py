@@ -1,0 +1,59 @@
+"""The tensors that a value carries, whatever it is: what a module was given, and what it returned."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: How deep a value is searched: the fields of objects in lists of objects ...
+_DEPTH = 6
+_LEAVES = (
+    str, bytes, int, float, complex, range, type(None), type, FunctionType, ModuleType, nn.Module,
+    torch.dtype, torch.device, torch.Size,
+)  # fmt: skip
+
+_is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+
+
+def carried(value: Any) -> list[Tensor]:
+    """The tensors in a value: itself, in containers, in the fields of objects; and those that transforms wrapped."""
+    tensors: list[Tensor] = []
+    seen: dict[int, Any] = {}  # with the values, which may be made as they are asked for
+    level = [value]
+    for _ in range(_DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, Tensor):
+                tensors += _unwrapped(item)
+            elif not isinstance(item, _LEAVES) and id(item) not in seen:
+                seen[id(item)] = item
+                below += _parts(item)
+        level = below
+    return tensors
+
+
+def _unwrapped(tensor: Tensor) -> Iterator[Tensor]:
+    """A tensor, and what ``vmap`` and ``grad`` wrapped in it: each has a graph of its own."""
+    yield tensor
+    while _is_wrapped(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+        yield tensor
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, list | tuple | Set | deque):
+        return list(value)
+    slots = [name for kind in type(value).__mro__ for name in _names(vars(kind).get("__slots__", ()))]
+    return [*getattr(value, "__dict__", {}).values(), *(getattr(value, name, None) for name in slots)]
+
+
+def _names(slots: Any) -> Iterable[str]:
+    names = (slots,) if isinstance(slots, str) else slots
+    return [name for name in names if not name.startswith("__")]
