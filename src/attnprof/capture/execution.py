@@ -5,6 +5,8 @@ Most ops are simply called. The exceptions:
 - metadata queries of fake tensors are not ops and are not recorded;
 - composites reach a dispatch mode whole under ``inference_mode``: their own C++ definition is run under
   the mode, so that the same ops are seen as under ``no_grad``;
+- foreach ops in place count as a change of their tensors only where the in-place ops that they run on the CPU
+  are seen by autograd, which is not so inside a handler: the versions are put right;
 - inside a handler autocast is switched off, so an op that dispatches again inside (a composite, a native
   fast path) would leave autocast: it is switched on again when it was on outside;
 - higher-order ops are opened so that what they run is seen.
@@ -12,7 +14,7 @@ Most ops are simply called. The exceptions:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,19 @@ def autocast_outside() -> tuple[DispatchKey, ...]:
 def below_autocast(func: Any, keys: tuple[DispatchKey, ...]) -> tuple[DispatchKey, ...]:
     """Of the autocast keys that were on, those that are still on inside ``func``: it may have used them up."""
     return tuple(key for key in keys if not _has_kernel(func.name(), key.name))
+
+
+def is_foreach_in_place(func: Any) -> bool:
+    """Whether the op changes a list of tensors, and on the CPU does so by an in-place op for each."""
+    return isinstance(func, OpOverload) and func.name().startswith("aten::_foreach_") and func._schema.is_mutable
+
+
+@contextmanager
+def versions_counted(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """What is changed inside, and does not say so yet, says so afterwards, as it would have outside a handler."""
+    found = [(t, t._version) for t in tensors if t.device.type == "cpu" and not t.is_inference()]
+    yield
+    torch.autograd.graph.increment_version([t for t, version in found if t._version == version])
 
 
 @contextmanager

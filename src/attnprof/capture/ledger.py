@@ -8,6 +8,7 @@ given: it came from before the run or from outside of any op.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -66,6 +67,7 @@ class Ledger:
         self.weight_copies: set[int] = set()
         self.on_meta = False  # whether tensors on meta are the run's own, and not torch asking for shapes
         self.hidden = 0  # tensors whose layout hides their storage
+        self._lock = threading.RLock()  # blocks are numbered one after the other; a finalizer may run ops meanwhile
         self._clocks: list[Clock] = []
         self._clock = self.clock([])
         self.initial: list[int] = []  # blocks that were there before the first op
@@ -124,10 +126,11 @@ class Ledger:
 
     def resized(self, storage: Any) -> None:
         """A storage may have another size: new bytes are there, and then the old ones are gone."""
-        alive = self._known.get(id(storage))
-        if alive is not None and storage.nbytes() != self.bytes[alive.block]:
-            self._add(storage, self.kinds[alive.block], made=True)
-            self._log.append(self._clock.now() | alive.block << 1 | 1)
+        with self._lock:
+            alive = self._known.get(id(storage))
+            if alive is not None and storage.nbytes() != self.bytes[alive.block]:
+                self._append(storage, self.kinds[alive.block], made=True)
+                self._log.append(self._clock.now() | alive.block << 1 | 1)
 
     def give(self, value: Any, kind: int) -> None:
         """Storages that no op was seen to make: they are there from now on."""
@@ -183,19 +186,28 @@ class Ledger:
                 self._add(storage, kind, made=made)
 
     def _add(self, storage: Any, kind: int, *, made: bool, initial: bool = False) -> _Alive:
-        block = len(self.bytes)
-        now = self._clock.now()
-        alive = _Alive(storage, self._ended)
-        alive.block, alive.key = block, id(storage)
-        self.bytes.append(storage.nbytes())
-        self.kinds.append(kind)
-        self.made.append(made)
-        self.born.append(now)
-        self._known[alive.key] = alive
+        """The block of a storage; another thread may have met it since it was looked for."""
+        with self._lock:
+            return self._known.get(id(storage)) or self._append(storage, kind, made=made, initial=initial)
+
+    def _append(self, storage: Any, kind: int, *, made: bool, initial: bool = False) -> _Alive:
+        alive, size, now = _Alive(storage, self._ended), storage.nbytes(), self._clock.now()
+        block = alive.block = len(self.bytes)
+        alive.key = id(storage)
+        try:
+            self.bytes.append(size)
+            self.kinds.append(kind)
+            self.made.append(made)
+            self.born.append(now)
+        except BaseException:  # an interrupt: all say as much
+            for column in (self.bytes, self.kinds, self.made, self.born):
+                del column[block:]
+            raise
         if initial:
             self.initial.append(block)
         else:
             self._log.append(now | block << 1)
+        self._known[alive.key] = alive
         return alive
 
     # Tensors to storages

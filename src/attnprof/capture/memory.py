@@ -23,6 +23,7 @@ from torch.optim.optimizer import Optimizer
 from attnprof.capture import kv_cache, resizing, saved
 from attnprof.capture.carried import carried
 from attnprof.capture.ledger import BUFFER, CACHE, GRADIENT, INPUT, OPTIMIZER, PARAMETER, SAVED, Ledger
+from attnprof.capture.states import states_of
 from attnprof.core.memory import KVCache, MemoryTrace, Saved
 
 if TYPE_CHECKING:
@@ -166,9 +167,8 @@ class Memory:
         ledger = self.ledger
         with torch._C.DisableTorchFunction():
             tensors: dict[str, list[Any]] = defaultdict(list)
-            for state in optimizer.state.values():
-                for name, value in state.items():
-                    tensors[str(name)].append(value)
+            for name, value in states_of(optimizer):
+                tensors[name].append(value)
             masters = [p for reference in self._masters.get(optimizer, ()) if (p := reference()) is not None]
             if self._parameters:
                 tensors["parameters"] = [p for p in masters if not ledger.is_parameter(p)]

@@ -17,6 +17,7 @@ from attnprof.capture.attribution import Attribution
 from attnprof.capture.calls import Calls
 from attnprof.capture.ledger import Clock
 from attnprof.capture.signatures import Plan
+from attnprof.core.trace import OUTSIDE
 
 if TYPE_CHECKING:
     from attnprof.capture.recorder import Recorder
@@ -108,7 +109,8 @@ class ThreadRecorder(TorchDispatchMode):
                     self._autocast = before
                 if out is not higher_order.CLOSED:
                     return out
-            out = func(*args, **kwargs)
+            with execution.versions_counted(args[0]) if plan.counts_versions else ExitStack():
+                out = func(*args, **kwargs)
         if plan.opens_block:
             self.attribution.mark_block(plan.opens_block)
         self._note(plan, args, kwargs, out)
@@ -127,8 +129,9 @@ class ThreadRecorder(TorchDispatchMode):
         self.scopes.append(scope)
 
     def module_of(self, event: int) -> int:
-        """The module of one of this thread's op calls."""
-        return self.recorder.scopes.known[self.scopes[event]].module
+        """The module of one of this thread's op calls; what came after the last is taken for a part of it."""
+        scopes = self.scopes
+        return self.recorder.scopes.known[scopes[min(event, len(scopes) - 1)]].module if scopes else OUTSIDE
 
     def _autocast_for(self, plan: Plan, func: Any) -> tuple[Any, ...]:
         if not plan.redispatches:

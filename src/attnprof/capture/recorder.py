@@ -36,6 +36,7 @@ from attnprof.capture.mode import Retired, ThreadRecorder
 from attnprof.capture.modules import Modules
 from attnprof.capture.process import PROCESS
 from attnprof.capture.signatures import Signatures
+from attnprof.capture.states import states_of
 from attnprof.core.trace import ROOT, Trace
 
 _current_task = torch._C._current_graph_task_id
@@ -261,7 +262,7 @@ def _take_off(mode: ThreadRecorder) -> None:
 
 
 def _has_state(optimizer: Optimizer) -> bool:
-    return any(value is not None for state in optimizer.state.values() for value in state.values())
+    return any(value is not None for _, value in states_of(optimizer))
 
 
 def _is_running(outermost: int, entering: int, modules: Modules) -> bool:

@@ -1,0 +1,147 @@
+"""Legal programs whose memory once came out wrong, or that memory tracking once broke."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import attnprof
+
+E = 4
+N, D = 3, 4
+X = torch.ones(N, D)
+
+
+class _Steps(torch.optim.Optimizer):
+    """A user's optimizer: its state is what it likes."""
+
+    def __init__(self, params: Iterator[nn.Parameter]) -> None:
+        super().__init__(params, {})
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        yield from (p for group in self.param_groups for p in group["params"])
+
+
+class CountsSteps(_Steps):
+    """Keeps one number for all parameters, under a name of its own, as ``state_dict`` allows."""
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        self.state["steps"] = self.state.get("steps", 0) + 1
+        for p in self.parameters():
+            p -= 0.1 * p.grad / self.state["steps"]
+
+
+class KeepsTensors(_Steps):
+    """The state of a parameter is a tensor, not a dict of tensors."""
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for p in self.parameters():
+            self.state[p] = self.state.get(p, torch.zeros_like(p)) + p.grad
+            p -= 0.1 * self.state[p]
+
+
+@pytest.mark.parametrize(("kind", "size"), [(CountsSteps, 0), (KeepsTensors, E * (D * D + D))])
+def test_optimizers_whose_state_is_no_dict_for_each_parameter(kind: type[_Steps], size: int) -> None:
+    def trained(profiled: bool) -> tuple[list[Tensor], dict[str, int]]:
+        torch.manual_seed(0)
+        model = nn.Linear(D, D)
+        optimizer = kind(model.parameters())
+        states: dict[str, int] = {}
+
+        def train() -> None:
+            for _ in range(2):
+                optimizer.zero_grad()
+                model(X).sum().backward()
+                optimizer.step()
+
+        if profiled:
+            with attnprof.profile(model) as prof:
+                train()
+            memory = prof.report().memory
+            assert memory is not None
+            states = memory.optimizer_states
+        else:
+            train()
+        return [p.detach() for p in model.parameters()], states
+
+    bare, _ = trained(profiled=False)
+    values, states = trained(profiled=True)
+    assert all(map(torch.equal, bare, values))
+    assert states == ({"state": size} if size else {})
+    model = nn.Linear(D, D)
+    memory = attnprof.run(model, (X,), optimizer=kind(model.parameters())).memory
+    assert memory is not None and memory.optimizer_bytes == size
+
+
+class EndsWithResize(nn.Module):
+    """Gives a tensor of its own another size when no op follows."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.layer, self.size = nn.Linear(D, D), size
+
+    def forward(self, x: Tensor) -> Tensor:
+        output = self.layer(x)
+        self.kept = output * 2
+        self.kept.untyped_storage().resize_(self.size)
+        return output
+
+
+class OnlyResizes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x.untyped_storage().resize_(1000)
+        return x
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_forward_that_ends_with_a_resize(size: int) -> None:
+    model = EndsWithResize(size)
+    with torch.no_grad(), attnprof.profile(model) as prof:
+        model(X)
+    memory = prof.report().memory
+    assert memory is not None
+    assert memory.held_bytes == size
+    with attnprof.profile() as prof:
+        OnlyResizes()(torch.ones(N))
+    assert prof.report().total.flops == 0
+
+
+def test_threads_that_allocate_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, calls = 4, 10
+    model = nn.Linear(D, D)
+    outputs: list[Tensor] = []
+    size = torch.UntypedStorage.nbytes
+
+    def slowly(storage: torch.UntypedStorage) -> int:
+        time.sleep(1e-4)  # another thread's turn
+        return size(storage)
+
+    monkeypatch.setattr(torch.UntypedStorage, "nbytes", slowly)
+
+    def work() -> None:
+        with prof:
+            y = X
+            for _ in range(calls):
+                y = torch.relu(model(y))
+            outputs.append(y)
+
+    with attnprof.profile(model) as prof:
+        workers = [threading.Thread(target=work) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    report = prof.report()
+    assert len(outputs) == threads  # none was broken
+    assert report.total.matmul_flops == threads * calls * 2 * N * D * D
+    memory = report.memory
+    assert memory is not None
+    # At the end each graph keeps the outputs of its relus: what their backwards and the next layers need.
+    assert memory.timeline.totals[-1] == E * (D * D + D) + E * N * D * (1 + threads * calls)
