@@ -484,7 +484,7 @@ class Sparse(nn.Module):
 def test_sparse_gradients_have_their_own_optimizer() -> None:
     ids = torch.zeros(3, dtype=torch.int64)
     report = attnprof.run(Sparse(), (ids,), optimizer="sparseadam")
-    assert "SparseAdam steps embeddings with sparse gradients (1 parameters), AdamW the other 1." in report.notes
+    assert "SparseAdam steps embeddings with sparse gradients (1 of 2 parameter tensors), AdamW the rest." in report.notes
     with pytest.raises(AttnprofError, match="steps embeddings with sparse gradients, and Chain has no trainable ones"):
         attnprof.run(Chain(), (rows(),), optimizer="sparseadam")
 
@@ -493,7 +493,7 @@ def test_muon_steps_matrices_and_adamw_the_rest() -> None:
     """Chain has two matrices; AdamW's 2 x 7 biases cost what they cost alone."""
     model = Chain()
     report = attnprof.run(model, (rows(),), optimizer="muon")
-    assert "Muon steps matrices that are no embeddings (2 parameters), AdamW the other 2." in report.notes
+    assert "Muon steps matrices that are no embeddings (2 of 4 parameter tensors), AdamW the rest." in report.notes
     iteration = 3 * 2 * 7**3  # X Xᵀ, its square, and the product with X, of a square matrix
     assert report.phases["optimizer"].matmul_flops == 2 * 5 * iteration
     vectors = nn.LayerNorm(7)

@@ -181,11 +181,17 @@ def test_a_fake_run_of_a_model_that_looks_at_values_says_so(attnprof) -> None:
         ("run net.py:leaves", "called sys.exit(3)"),
         ("run net.py:build -o no/where.json", "cannot write no/where.json: the folder no does not exist."),
         ("run net.py:build --units miles", 'no units "miles"'),
-        ("run net.py:build --by opp", 'no by "opp": it is one of module, op, memory, step. Did you mean op?'),
+        ("run net.py:build --by opp", 'by "opp" is not one of module, op, step, memory. Did you mean op?'),
         ("run net.py:build --sort flop", "Did you mean flops?"),
         ("run net.py:build --phase forwards", "Did you mean forward?"),
         ("report none.json", "none.json does not exist."),
         ("report net.py", "net.py is not a trace"),
+        ("run", "Missing argument 'TARGET'. See `attnprof run --help`."),
+        ("run net.py:build --bakward", "No such option: --bakward"),
+        ("run net.py:build --depth -1", "Invalid value for '--depth'"),
+        ("run net.py:build --generate some", "Invalid value for '--generate'"),
+        ("run net.py:build net.py:bare", "unexpected extra argument"),
+        ("measure net.py:build", "No such command 'measure'. See `attnprof --help`."),
     ],
 )
 def test_a_mistake_is_one_sentence(attnprof, arguments: str, sentence: str) -> None:
@@ -213,12 +219,37 @@ def test_damaged_traces_are_sentences(attnprof, folder: Path) -> None:
         assert result.err.count("\n") == 1
 
 
-def test_usage_errors(attnprof) -> None:
-    result = attnprof("run", "net.py:build", "--bakward")
-    assert result.code == 2
-    assert "--bakward" in result.err
+def test_help(attnprof) -> None:
     assert attnprof("--version").out.startswith("attnprof ")
-    assert "run" in attnprof("--help").out
+    shown = attnprof("--help")
+    assert (shown.code, shown.err) == (0, "")
+    assert attnprof().out == shown.out
+    commands = [line.split()[0] for line in shown.out.partition("Commands:\n")[2].splitlines() if line[:2] == "  "]
+    for command in commands[: commands.index("Exit")]:
+        assert f"Example: attnprof {command} " in attnprof(command, "--help").out
+
+
+def test_one_op_is_no_plural(attnprof) -> None:
+    result = attnprof("run", "net.py:bare", "-i", "x=float32[4,9]")  # the weight is turned, and the product fails
+    assert "Incomplete: the model raised after 1 op call; this is what ran until then." in result.out
+
+
+def test_what_a_terminal_cannot_show_has_stand_ins(attnprof) -> None:
+    """Of one character each: the columns of the text are where they were."""
+    attnprof("run", "net.py:build", "--backward", "-o", "run.json")
+    command = [*COMMAND, "report", "run.json", "--by", "memory"]
+    real, plain = (
+        subprocess.run(
+            command, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, check=True
+        ).stdout
+        for encoding in ("utf-8", "ascii")
+    )
+    lines, stand_ins = real.decode().splitlines(), plain.decode("ascii").splitlines()
+    assert [len(line) for line in stand_ins] == [len(line) for line in lines]
+    assert "?" not in plain.decode("ascii")
+    total = next(n for n, line in enumerate(lines) if line.startswith("total"))
+    heights = {a: b for a, b in zip(lines[total], stand_ins[total], strict=True) if a != b}
+    assert len(set(heights.values())) == len(heights) > 1  # bars of different height stay different
 
 
 def test_report_needs_no_torch(attnprof, folder: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from attnprof import device
+from attnprof.api import Report
 from attnprof.cli import main
+from reports.traces import stack
 
 ROWS, WIDTH, LAYERS, F32 = 1_000, 100_000, 6, 4
 WEIGHT = WIDTH * WIDTH
@@ -92,7 +94,7 @@ def test_a_run_that_does_not_fit_does_in_half(run) -> None:
     assert whole // 2 < found["bf16"] <= (whole + activations) // 2 + counter
     assert found["bf16"] < device("h100-sxm").capacity_bytes < found["as it is"]
     assert "fits: " in next(line for line in lines if line.startswith("bf16"))
-    assert lines[-1].startswith("activation checkpointing: there is nothing to checkpoint in Linear")
+    assert any(line.startswith("activation checkpointing: there is nothing to checkpoint in Linear") for line in lines)
 
 
 def test_checkpoints_keep_a_tensor_a_layer(run) -> None:
@@ -105,6 +107,36 @@ def test_checkpoints_keep_a_tensor_a_layer(run) -> None:
     assert found["as it is"] >= (3 * LAYERS + 1) * tensor
     assert (LAYERS + 1) * tensor <= found["activation checkpointing"] <= (LAYERS + 1 + 3 + 3) * tensor
     assert found["both"] < found["bf16"]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 90])
+def test_verdicts_fit_the_terminal(run, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, lines, _ = run("big.py:matrix", "--fake", "--optimizer", "adamw:fused", "--device", "h100-sxm")
+    assert "checkpointing" in " ".join(lines)
+    assert max(map(len, lines)) <= columns
+
+
+def test_a_saved_run_on_a_device(run, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same verdict as that of the run itself; another device has its own."""
+    (folder / "half.json").write_text('{"id": "half", "based_on": "l4", "figures": {"memory_gib": 4}}')
+    _, lines, _ = run("big.py:stack", "--fake", "--device", "h100-sxm", "-o", "run.json")
+    assert 3 * LAYERS * ROWS * WIDTH * F32 > 4 * 2**30  # three results a layer are saved
+    for name, last in (("h100-sxm", lines), ("half.json", ["half: does not fit: "])):
+        with pytest.raises(SystemExit) as left:
+            main(["report", "run.json", "--device", name, "--units", "exact"])
+        assert not left.value.code
+        assert capsys.readouterr().out.splitlines()[-1].startswith(last[-1])
+
+
+def test_a_saved_run_without_memory_has_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    Report(stack().trace).save("run.json")
+    with pytest.raises(SystemExit) as left:
+        main(["report", "run.json", "--device", "h100-sxm"])
+    assert not left.value.code
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "h100-sxm: memory was not tracked, so whether the run fits is not known."
+    )
 
 
 def test_what_applies_already_is_not_offered(run) -> None:

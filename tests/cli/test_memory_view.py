@@ -29,5 +29,5 @@ def test_a_saved_run_shows_its_memory_without_torch(tmp_path: Path, tracked: boo
     report.save(tmp_path / "run.json")
     lines = shown("report", str(tmp_path / "run.json"), "--by", "memory", "--units", "exact")
     assert lines[-1] == "False"
-    assert lines[-2] == ("Nothing was saved for a backward." if tracked else "memory was not tracked")
+    assert lines[-2] == ("Nothing was saved for a backward." if tracked else "Memory was not tracked.")
     assert any(line.split() == ["peak", "96"] for line in lines) == tracked  # 64 + 32

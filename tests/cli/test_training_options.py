@@ -126,7 +126,7 @@ def test_options_of_an_optimizer(run) -> None:
 
 def test_muon_says_who_steps_what(run) -> None:
     result = run("net.py:single", "--optimizer", "muon")
-    assert "Muon steps matrices that are no embeddings (1 parameters), AdamW the other 1." in result.out
+    assert "Muon steps matrices that are no embeddings (1 of 2 parameter tensors), AdamW the rest." in result.out
 
 
 @pytest.mark.parametrize("spec", ["net.py:product", "net:product"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from attnprof import api
 from attnprof.core.errors import AttnprofError
 from attnprof.reports.formats import to_csv, to_json, to_latex, to_markdown
+from attnprof.reports.view import ROWS, View
 from reports.traces import Hand, mm, stack, unknown
 
 
@@ -86,5 +88,12 @@ def test_a_report_offers_every_form() -> None:
     assert r"\begin{tabular}" in report.to_latex(depth=1)
     assert report.to_csv() == to_csv(report)
     assert report.to_json() == to_json(report)
-    with pytest.raises(AttnprofError, match="no sort"):
+    with pytest.raises(AttnprofError, match='sort "size" is not one of flops, '):
         report.to_markdown(sort="size")
+
+
+@pytest.mark.parametrize("form", [to_markdown, to_latex])
+def test_other_rows_than_layers_are_refused(form: Callable[..., str]) -> None:
+    for by in set(ROWS) - {"module"}:
+        with pytest.raises(AttnprofError, match=f'not by="{by}": leave out by'):
+            form(stack().report(), View.of(by=by))

@@ -144,7 +144,7 @@ def heading_at(width: int) -> str:
 
 def test_the_view_of_a_run_without_memory_says_so() -> None:
     text = render(stack().report(), width=100, by="memory")
-    assert text.splitlines()[-1] == "memory was not tracked"
+    assert text.splitlines()[-1] == "Memory was not tracked."
     assert text.startswith("Net · ")
 
 

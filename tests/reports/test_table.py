@@ -13,8 +13,9 @@ from attnprof.core.signature import OpSignature
 from attnprof.core.tensor import TensorMeta, contiguous_stride
 from attnprof.reports.rows import SCREENFUL, Branch, branches, rows
 from attnprof.reports.table import coverage, render
-from attnprof.reports.text import printable, shortened
-from attnprof.reports.view import View
+from attnprof.reports.text import printable, shortened, wrapped
+from attnprof.reports.view import ROWS, View
+from reports.held import Held
 from reports.traces import Hand, mm, stack, unknown
 
 
@@ -316,3 +317,23 @@ def test_text() -> None:
     assert shortened("abcdef", 6) == "abcdef"
     assert shortened("abcdefg", 6) == "abcde…"
     assert shortened("abcdefgh", 6, tail=3) == "ab…fgh"
+
+
+@pytest.mark.parametrize("by", ROWS)
+def test_a_run_without_ops_has_no_empty_table(by: str) -> None:
+    tracked = Hand()
+    tracked.trace.memory = Held().memory
+    for report in (Hand().report(), tracked.report()):
+        shown = render(report, by=by, width=120)
+        assert "\n\n\n" not in shown
+        assert not {"op", "alive at the peak"} & set(shown.splitlines())
+
+
+@pytest.mark.parametrize("number", ["494,068 B", "28.8 k parameters", "2.61 GiB", "19.3 GFLOP of matmul", "8 MMAC"])
+def test_a_number_keeps_its_unit_when_a_line_ends(number: str) -> None:
+    together = " ".join(number.split()[:2])
+    for width in range(20, 60):
+        text = wrapped(f"memory: parameters 115 and so on until it is {number} and more", width)
+        assert " ".join(line.strip() for line in text).count(together) == 1
+        assert any(together in line for line in text)
+        assert max(map(len, text)) <= width

@@ -82,9 +82,9 @@ def drive(
         if training.differentiates:
             stack.enter_context(torch.enable_grad())
         optimizers: list[Optimizer] = []
+        steady: list[str] = []
         if training.optimizer is not None:
             optimizers, steady = optim.made(training.optimizer, model)
-            notes += steady
             stack.enter_context(borrowed(optimizers, model, stand_ins))
         stepped = parameters_of(optimizers)
         state = stack.enter_context(unchanged(modules, values, stepped, fake))
@@ -98,6 +98,7 @@ def drive(
             with torch.random.fork_rng(devices=state.devices):
                 step.run(repeated=[optim.steps_to_steady(one) for one in optimizers])
             counting.restart(model)
+            notes += steady
             state.put_back(gradients=False)
         step.run(repeated=[1 for _ in optimizers])
 

@@ -97,7 +97,7 @@ def described(value: Any) -> str:
         return f"Tensor {_meta(value)}"
     parts = _parts(value)
     if parts is None:
-        return type(value).__name__
+        return "None" if value is None else type(value).__name__
     named = [(name, _meta(part) if isinstance(part, Tensor) else type(part).__name__) for name, part in parts]
     shown = [f"{name}: {kind}" if name else kind for name, kind in named[:_SHOWN]]
     more = [f"{len(named) - _SHOWN} more"] if len(named) > _SHOWN else []

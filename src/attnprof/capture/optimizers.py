@@ -175,7 +175,7 @@ def _by_name(spec: OptimizerSpec, model: nn.Module, trainable: list[nn.Parameter
         return optimizers, [_note(optimizers)]
     optimizers.append(torch.optim.AdamW(rest, **_defaults(torch.optim.AdamW, rest)))
     return optimizers, [
-        f"{spec.kind.__name__} steps {what} ({len(taken):,} parameters), AdamW the other {len(rest):,}.",
+        f"{spec.kind.__name__} steps {what} ({len(taken):,} of {len(trainable):,} parameter tensors), AdamW the rest.",
         _note(optimizers),
     ]
 

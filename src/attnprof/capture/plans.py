@@ -131,9 +131,8 @@ def _frozen(model: nn.Module, patterns: Sequence[str]) -> Iterator[str]:
         found = {id(p): p for name, p in named if _matches(name, text)}
         if not found:
             known = dict.fromkeys(part for name, _ in named for part in (name, *_above(name)))
-            raise AttnprofError(
-                f'freeze "{pattern}" matches no parameter of {type(model).__name__}.{closest(text, known)}'
-            )
+            near = closest(text, known) or f" The first of its {len(named):,} is {named[0][0]}." if named else ""
+            raise AttnprofError(f'freeze "{pattern}" matches no parameter of {type(model).__name__}.{near}')
         chosen = {k: p for k, p in chosen.items() if k not in found} if text != pattern else chosen | found
     trainable = [p for p in chosen.values() if p.requires_grad]
     for parameter in trainable:

@@ -6,10 +6,9 @@ then; 2 something to correct, said in one sentence on stderr; 130 interrupted.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,13 +16,13 @@ import attnprof
 from attnprof.cli.devices import devices
 from attnprof.cli.report import report
 from attnprof.cli.run import run
+from attnprof.cli.stand_ins import use_stand_ins
 from attnprof.core.errors import AttnprofError
 
 app = typer.Typer(
     name="attnprof",
     help="Exact FLOPs and bytes of any PyTorch module, per op, per layer, per phase.",
     epilog="Exit codes: 0 done; 1 the model raised; 2 something to correct; 130 interrupted.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -31,6 +30,9 @@ app = typer.Typer(
 app.command()(run)
 app.command()(report)
 app.command()(devices)
+
+#: What is wrong with an option. typer has this class from click, or in its own copy of it, and exports those below it.
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 def _version(asked: bool) -> None:
@@ -50,12 +52,10 @@ def _common(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without box characters gets a stand-in
+    use_stand_ins()
     try:
         try:
-            _run(arguments)
+            sys.exit(_run((sys.argv[1:] if arguments is None else arguments) or ["--help"]))
         finally:
             sys.stdout.flush()  # here, where a failure can be said, and not when Python ends
     except OSError as error:
@@ -68,15 +68,24 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _run(arguments: list[str] | None) -> None:
+def _run(arguments: list[str]) -> int:
+    """Run a command; its exit code."""
     try:
-        app(arguments, prog_name="attnprof")
+        return app(arguments, prog_name="attnprof", standalone_mode=False) or 0
+    except _UsageError as error:
+        told = error.format_message()
+        command = error.ctx.command_path if error.ctx else "attnprof"
+        return _refuse(f"{told}{'' if told.endswith(('.', '?')) else '.'} See `{command} --help`.")
     except AttnprofError as error:
-        sys.stdout.flush()
-        print(f"attnprof: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+def _refuse(sentence: str) -> int:
+    sys.stdout.flush()
+    print(f"attnprof: {sentence}", file=sys.stderr)
+    return 2
 
 
 def _discard_output() -> None:

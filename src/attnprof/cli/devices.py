@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,9 +12,8 @@ from attnprof.cli import options
 from attnprof.core.device import DeviceSpec, Provenance
 from attnprof.core.units import Units, align, exactly, rounded
 from attnprof.hardware import catalog
-from attnprof.reports.text import printable, shortened, wrapped
+from attnprof.reports.text import printable, shortened, width_of_terminal, wrapped
 
-_NARROWEST = 40
 #: figure of a DeviceSpec -> (what it is called, what follows its value)
 _FIGURES = {
     "memory_bytes": ("memory", ""),
@@ -44,9 +42,12 @@ def devices(
     ] = None,
     units: options.UnitsText = "decimal",
 ) -> None:
-    """List the devices that are known, or show one with its peaks, ridge points and sources."""
+    """List the known devices, or show one with its sources.
+
+    Example: attnprof devices h100-sxm
+    """
     shown = Units.parse(units)
-    width = max(_NARROWEST, shutil.get_terminal_size((120, 24)).columns)
+    width = width_of_terminal()
     lines = _list(catalog.devices(), shown, width) if name is None else _one(catalog.device(name), shown, width)
     print("\n".join(lines))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from attnprof import api
@@ -14,6 +14,8 @@ from attnprof.core.errors import AttnprofError
 from attnprof.core.tensor import width
 from attnprof.core.units import Units
 from attnprof.hardware import catalog
+from attnprof.reports.memory import NOT_TRACKED
+from attnprof.reports.text import printable, width_of_terminal, wrapped
 
 AS_IT_IS, HALVED, CHECKPOINTED, BOTH = "as it is", "bf16", "activation checkpointing", "both"
 
@@ -25,14 +27,19 @@ def device(name: str) -> DeviceSpec:
     return spec
 
 
-def lines(report: api.Report, spec: DeviceSpec, request: Request, made: Target, units: Units) -> Iterator[str]:
-    """Whether the run fits; and where runs cost nothing, whether it would in bf16 and with checkpoints."""
-    assert report.memory is not None  # every run of the command line tracks it
-    peak = report.memory.peak.bytes
-    yield fit(peak, spec).sentence(units)
-    if not (request.fake and request.differentiates):
+def verdict(report: api.Report, spec: DeviceSpec, units: Units) -> str:
+    """Whether a run fits."""
+    if report.memory is None:
+        return f"{spec.id}: {NOT_TRACKED}, so whether the run fits is not known."
+    return fit(report.memory.peak.bytes, spec).sentence(units)
+
+
+def verdicts(report: api.Report, spec: DeviceSpec, request: Request, made: Target, units: Units) -> Iterator[str]:
+    """Whether a run fits; and where runs cost nothing, whether it would in bf16 and with checkpoints."""
+    yield verdict(report, spec, units)
+    if report.memory is None or not (request.fake and request.differentiates):
         return
-    peaks: list[tuple[str, int]] = [(AS_IT_IS, peak)]
+    peaks: list[tuple[str, int]] = [(AS_IT_IS, report.memory.peak.bytes)]
     refused: list[str] = []
     for label, other in _others(report, request, made):
         if label == BOTH and refused:
@@ -46,6 +53,13 @@ def lines(report: api.Report, spec: DeviceSpec, request: Request, made: Target, 
         yield ""
         yield from alternatives(peaks, spec, units)
         yield from refused
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines below a table, each once it is known."""
+    print()
+    for line in lines:
+        print("\n".join(wrapped(printable(line), width_of_terminal())), flush=True)
 
 
 def _others(report: api.Report, request: Request, made: Target) -> Iterator[tuple[str, Request]]:

@@ -37,6 +37,15 @@ UnitsText = Annotated[
         help="decimal (kB, MB), binary (KiB, MiB), exact (every digit), macs (multiply-adds); commas between.",
     ),
 ]
+DeviceOfSaved = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Say whether the run fits a device (`attnprof devices` lists them): 'h100-sxm', or a file of yours.",
+        show_default=False,
+    ),
+]
 
 Generate = Annotated[
     int | None,

@@ -121,9 +121,7 @@ def run(
     if output is not None:
         report.save(output)
     if spec is not None:
-        print()
-        for line in fitting.lines(report, spec, request, made, view.units):
-            print(line, flush=True)
+        fitting.show(fitting.verdicts(report, spec, request, made, view.units))
     if strict:
         report.require_priced()
 
@@ -137,7 +135,8 @@ def _show_partial(counting: api.Profile, view: View, fake: bool, ended: str) -> 
     if not trace:
         print(f"attnprof: the model {ended} before its first op.{hint}", file=sys.stderr)
         return
-    trace.notes.insert(0, f"Incomplete: the model {ended} after {len(trace):,} op calls; this is what ran until then.")
+    calls = f"{len(trace):,} op {'call' if len(trace) == 1 else 'calls'}"
+    trace.notes.insert(0, f"Incomplete: the model {ended} after {calls}; this is what ran until then.")
     print(f"attnprof: the model {ended}; the table shows what ran until then.{hint}", file=sys.stderr)
     sys.stderr.flush()
     print(api.Report(trace).to_table(view=view))

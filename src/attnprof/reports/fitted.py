@@ -21,9 +21,10 @@ def fitted(title: str, labels: Sequence[str], choices: Sequence[Sequence[Column]
     room = min(longest, max(8, width - used))
     names = [shortened(label, room, tail=room // 2 if title == "op" else 0) for label in labels]
     columns = [c for c in columns if c.cells]
-    # The heading is two ordinary rows: tabulate would pad headings of its own beyond the width worked out here.
+    # The heading is ordinary rows: tabulate would pad headings of its own beyond the width worked out here.
+    above = ["", *(c.heading[0] for c in columns)]
     table = [
-        ["", *(c.heading[0] for c in columns)],
+        *([above] if any(above) else []),
         [title, *(c.heading[1] for c in columns)],
         *zip(names, *(c.cells for c in columns), strict=True),
     ]

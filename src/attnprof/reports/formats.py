@@ -18,6 +18,7 @@ from attnprof.analysis.report import PHASES, Report
 from attnprof.analysis.training import Training
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import Cost
+from attnprof.core.errors import AttnprofError
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Column, Columns, Line, layouts
 from attnprof.reports.table import coverage, parameters, subject, summaries, unpriced
@@ -117,6 +118,8 @@ def to_latex(report: Report, view: View | None = None) -> str:
 
 
 def _layers(report: Report, view: View, art: bool = True) -> tuple[list[str], list[Column]]:
+    if view.by != "module":
+        raise AttnprofError(f'Markdown and LaTeX show the layers, not by="{view.by}": leave out by, or use to_table().')
     phases = PHASES if view.phase is None else (view.phase,)
     root = tree_rows.branches(report, phases)
     shown, _ = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)

@@ -53,7 +53,7 @@ def states(memory: MemorySummary, units: Units, width: int) -> list[str]:
     """Every size with a name, one below the other; parts are indented below their whole."""
     rows = [(label, size) for label, size, shown in _states(memory, units) if size or shown]
     unit, cells = units.column([size for _, size in rows], "bytes")
-    return fitted("memory", [label for label, _ in rows], [[Column(("", unit), tuple(cells))]], width)[1:]
+    return fitted("memory", [label for label, _ in rows], [[Column(("", unit), tuple(cells))]], width)
 
 
 def _states(memory: MemorySummary, units: Units) -> Iterator[tuple[str, int, bool]]:

@@ -35,7 +35,7 @@ def blocks(report: Report, memory: MemorySummary, view: View, width: int) -> lis
     return [
         [*states(memory, view.units, width), ""],
         [*_over_time(report.trace, memory, model, view.units, width), ""],
-        [*_at_peak(memory, model, view, width), ""],
+        [*_at_peak(memory, model, view, width), ""] if memory.blocks_at_peak else [],
         _saved_by_module(report, memory, view, width),
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +16,11 @@ from attnprof.reports.memory import NOT_TRACKED
 from attnprof.reports.memory import line as memory_line
 from attnprof.reports.operators import Operator, operators
 from attnprof.reports.steps import step_table
-from attnprof.reports.text import printable, wrapped
+from attnprof.reports.text import printable, width_of_terminal, wrapped
 from attnprof.reports.view import View
 
-#: The width where no terminal says its own: a pipe, a file.
+#: The torch version stands at the right end of the first line, but no further right than this.
 _WIDTH = 120
-_NARROWEST = 40
 #: Unpriced ops that are named one by one.
 _NAMED = 5
 
@@ -34,7 +32,7 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
     ``phase``, ``units``.
     """
     view = view if view is not None else View.of(**options)
-    width = max(_NARROWEST, width or shutil.get_terminal_size((_WIDTH, 24)).columns)
+    width = width_of_terminal(width)
     phases = PHASES if view.phase is None else (view.phase,)
     if view.by == "memory":
         return _memory(report, view, width)
@@ -53,7 +51,7 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
 def _memory(report: Report, view: View, width: int) -> str:
     """What the run held in memory, in place of what it cost."""
     memory = report.memory
-    parts = [[NOT_TRACKED]] if memory is None else memory_view.blocks(report, memory, view, width)
+    parts = [[f"{NOT_TRACKED.capitalize()}."]] if memory is None else memory_view.blocks(report, memory, view, width)
     return "\n".join("\n".join(block) for block in (_header(report, width), _warnings(report, width), *parts) if block)
 
 
@@ -185,6 +183,8 @@ def parameters(branch: tree_rows.Branch) -> int | None:
 
 def _operator_table(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
     found, free = operators(report, phases, view.sort or "flops")
+    if not found:
+        return []
     whole = sum(op.total.flops for op in found)
     shown = found if view.top is None or len(found) <= view.top + 1 else found[: view.top]
     rest = found[len(shown) :]

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import textwrap
+
+#: The width where no terminal says its own (a pipe, a file), and the least that a text is made for.
+_WIDTH, _NARROWEST = 120, 40
+#: The space between a number and its unit or prefix: ``8 k``, ``2.61 GB``.
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=([kMGTPEZYRQ]i?)?(B|FLOP|MAC)\b|[kMGTPEZYRQ]\b)")
+_FIRM = "\N{NO-BREAK SPACE}"
+
+
+def width_of_terminal(wanted: int | None = None) -> int:
+    """How many columns a text may have: so many as wanted, or as the terminal has."""
+    return max(_NARROWEST, wanted or shutil.get_terminal_size((_WIDTH, 24)).columns)
 
 
 def printable(text: str) -> str:
@@ -18,6 +31,6 @@ def shortened(text: str, width: int, *, tail: int = 0) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Prose as lines of at most ``width`` characters, the second and later ones indented."""
-    lines = textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
-    return lines or [""]
+    """Prose as lines of at most ``width`` characters, units beside their numbers, all lines but the first indented."""
+    lines = textwrap.wrap(_BEFORE_UNIT.sub(_FIRM, text), width, subsequent_indent="  ", break_on_hyphens=False)
+    return [line.replace(_FIRM, " ") for line in lines] or [""]

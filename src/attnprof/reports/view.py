@@ -8,7 +8,7 @@ from attnprof.analysis.report import PHASES
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.units import Units
 
-ROWS = ("module", "op", "memory", "step")
+ROWS = ("module", "op", "step", "memory")
 SORTS = ("flops", "matmul", "vector", "bytes", "read", "written", "params", "saved", "calls")
 
 
@@ -62,4 +62,4 @@ class View:
 
 def _known(what: str, word: str | None, known: tuple[str, ...]) -> None:
     if word is not None and word not in known:
-        raise AttnprofError(f'no {what} "{word}": it is one of {", ".join(known)}.{closest(word, known)}')
+        raise AttnprofError(f'{what} "{word}" is not one of {", ".join(known)}.{closest(word, known)}')
