@@ -68,11 +68,48 @@ def routed(at: Random) -> Symbols:
     return {**sequence(at), "f": at.randint(1, 9), "E": E, "k": at.randint(1, E)}
 
 
+def decoding(at: Random) -> Symbols:
+    """Hkv given or not."""
+    sizes = heads(at)
+    if at.random() < 0.5:
+        sizes["Hkv"] = at.choice([n for n in range(1, sizes["H"] + 1) if sizes["H"] % n == 0])
+    return {**sizes, "T": at.randint(1, 6)}
+
+
+def layered(at: Random) -> Symbols:
+    """A transformer of some mixer, network and checkpoint, with their symbols."""
+    mixers: Symbols = {
+        "mha": {"causal": at.random() < 0.5},
+        "gqa-sdpa": {"H": 4, "Hkv": 2},
+        "linear": {},
+        "topk": {"k": 3},
+        "diagonal-rnn-hillis-steele": {},
+    }
+    networks: Symbols = {
+        "ffn": {"activation": at.choice(["relu", "gelu"])},
+        "swiglu": {"f": at.randint(1, 9)},
+        "moe": {"E": 3, "k": 2, "f": 5},
+    }
+    mixer, ffn = at.choice(sorted(mixers)), at.choice(sorted(networks))
+    own = {"B": at.randint(1, 2), "T": at.randint(1, 9), "d": 8, "L": at.randint(1, 3), "mixer": mixer, "ffn": ffn}
+    H = {} if mixer.startswith("diagonal") else {"H": 4}
+    return {**own, **H, **mixers[mixer], **networks[ffn], "checkpoint": at.choice([None, "reentrant", "non-reentrant"])}
+
+
+def language(at: Random) -> Symbols:
+    sizes = {**layered(at), "V": at.randint(2, 20), "tied": at.random() < 0.5}
+    return {**sizes, "N": sizes["T"] + at.randint(0, 3)}
+
+
 #: Name -> how to draw sizes for it.
 DRAWN: dict[str, Callable[[Random], Symbols]] = {
     "block-window": windowed,
     "clustered": lambda at: {**heads(at), "C": at.randint(1, 5)},
     "cross-attention": lambda at: {**heads(at), "S": at.randint(1, 9)},
+    "decode-attention": lambda at: {**decoding(at), **step(at)},
+    "decode-cached": lambda at: {**decoding(at), "L": at.randint(1, 3)},
+    "decode-layer": lambda at: {**decoding(at), **step(at), "f": at.choice([None, 5])},
+    "decode-naive": lambda at: {**decoding(at), "L": at.randint(1, 3), "f": at.choice([None, 5])},
     "depthwise-conv": convolved,
     "depthwise-conv-im2col": convolved,
     "diagonal-rnn": long_sequence,
@@ -85,6 +122,7 @@ DRAWN: dict[str, Callable[[Random], Symbols]] = {
     "gqa": grouped,
     "gqa-sdpa": grouped,
     "hybrid": windowed,
+    "lm": language,
     "linear": heads,
     "linear-causal": lambda at: {**heads(at), "chunk": at.randint(1, 6)},
     "local-atrous": lambda at: {**causal_or_not(at), "T": at.randint(1, 14), "k": at.randint(1, 5)},
@@ -105,4 +143,5 @@ DRAWN: dict[str, Callable[[Random], Symbols]] = {
     "synthesizer-dense": synthesized,
     "synthesizer-random": lambda at: {**synthesized(at), "trainable": at.random() < 0.6},
     "topk": lambda at: {**causal_or_not(at), "k": at.randint(1, 12)},
+    "transformer": layered,
 }

@@ -83,13 +83,14 @@ def explicit_pairs(
     pairs: Expr,
     useful: Expr,
     rows: Expr,
-    mask: Expr,
+    mask: Expr | None,
 ) -> Tensor:
     """Attention over so many pairs per head, of which a mask leaves the useful ones; ``rows`` queries per head."""
     each = 2 * at.B * at.n
     scores = tape.product("scores", q, k, each * pairs, "scores", at.B * at.H * pairs, each * useful)
     scores = tape.scale(scores)
-    tape.keep_for(scores, "mask", mask, BOOL)
+    if mask is not None:
+        tape.keep_for(scores, "mask", mask, BOOL)
     probabilities = tape.softmax(scores, at.B * at.H * rows)
     return tape.product(
         "weighted_sum", probabilities, v, each * pairs, "weighted sum", at.B * rows * at.n, each * useful

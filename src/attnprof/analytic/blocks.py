@@ -6,9 +6,9 @@ somebody asks for, and what has to be kept for them. A mechanism is a few calls 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from sympy import Expr, Integer, Max, Piecewise, true
@@ -55,6 +55,7 @@ class Tape:
         self._kept: set[int] = set()
         self._tensors: list[Tensor] = []  # so that no id is used twice
         self._scope = ""
+        self._stop = 0  # how many terms there are before the last op that keeps something
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -74,6 +75,50 @@ class Tape:
     ) -> None:
         """Enter a term."""
         self._terms.append(Term(self._scope + name, phase, quantity, expression, useful))
+
+    # Parts
+
+    def repeat(self, times: Expr, x: Tensor, write: Callable[[Tensor], Tensor]) -> Tensor:
+        """``times`` copies of a part, each on the output of the one before.
+
+        Where the output needs a gradient and x does not, the first copy differs from all others.
+        """
+        start = len(self._terms)
+        y = write(x)
+        same = times
+        if y.needs_grad != x.needs_grad:
+            start, same = len(self._terms), times - 1
+            y = write(self.tensor(x.name, y.elements, y.needs_grad))
+        self._terms[start:] = [term.map(lambda expression: same * expression) for term in self._terms[start:]]
+        return y
+
+    def checkpointed(self, x: Tensor, write: Callable[[Tensor], Tensor], early_stop: bool) -> Tensor:
+        """A part of which x alone is kept, and whose forward runs again before its backward.
+
+        With ``early_stop`` it runs again up to the last op that keeps something, which does not run itself.
+        """
+        start, kept = len(self._terms), set(self._kept)
+        self._stop = start
+        y = write(x)
+        end, self._kept = self._stop if early_stop else len(self._terms), kept
+        part = self._terms[start:]
+        again = [t for t in self._terms[start:end] if (t.quantity, t.phase) == ("matmul_flops", "forward")]
+        self._terms[start:] = [t for t in part if t.quantity != "saved_bytes"]
+        if y.needs_grad:
+            self._terms += [replace(t, phase="recompute") for t in again]
+            self.keep(x)
+        return y
+
+    def child(self) -> Tape:
+        """An empty tape with the same weights frozen."""
+        return Tape(self._frozen, self.input_grad)
+
+    def take(self, other: Tape, change: Callable[[Term], Term]) -> None:
+        """Enter the terms of a child, each changed."""
+        self._terms += [change(term) for term in other.terms]
+        self.weights += other.weights
+        self.unused &= other.unused
+        self.missing |= other.missing
 
     # Where tensors come from
 
@@ -105,6 +150,8 @@ class Tape:
 
     def keep(self, *tensors: Tensor) -> None:
         """Save tensors for the backward: each once, parameters and buffers never."""
+        if tensors:
+            self._stop = len(self._terms)
         for tensor in tensors:
             if not tensor.is_state and id(tensor) not in self._kept:
                 self._kept.add(id(tensor))
@@ -132,13 +179,12 @@ class Tape:
 
         The gradient of one factor needs the other one. ``factors``: what to call them, if not by their names.
         """
+        self.keep(*([b] if a.needs_grad else []), *([a] if b.needs_grad else []))
         self.note(name, "matmul_flops", flops, useful=useful)
         self.traffic(name, (a, b), elements)
-        called = factors or (a.name, b.name)
-        for factor, other, short in ((a, b, called[0]), (b, a, called[1])):
+        for factor, called in zip((a, b), factors or (a.name, b.name), strict=True):
             if factor.needs_grad:
-                self.note(f"{name}.d{short.replace(' ', '_')}", "matmul_flops", flops, "backward", useful)
-                self.keep(other)
+                self.note(f"{name}.d{called.replace(' ', '_')}", "matmul_flops", flops, "backward", useful)
         return self.tensor(out, elements, a.needs_grad or b.needs_grad)
 
     def linear(

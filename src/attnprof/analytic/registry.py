@@ -71,11 +71,17 @@ class Formula:
         """Everything it can be asked with."""
         return (*self.sizes, *self.optional, *self.options)
 
-    def put(self, tape: Tape, sizes: Sizes, x: Tensor | None, options: Mapping[str, Any]) -> Any:
-        """Write it on a tape, with its own symbols for sizes; as a part of something, on that one's x."""
+    def check(self, option: str, value: Any) -> None:
+        """Raise unless a choice is of its kind."""
+        if isinstance(self.options[option], bool) and not isinstance(value, bool):
+            raise AttnprofError(f"{option} must be True or False, not {value!r}.")
+
+    def put(self, tape: Tape, sizes: Sizes, x: Tensor | None, options: Mapping[str, Any], **instead: Expr) -> Any:
+        """Write it on a tape, a part of something on that one's x; sizes are symbols, or what is ``instead``."""
         absent = {n for n in self.nullable if options.get(n, "") is None}
         known: dict[str, Expr | None] = {n: None if n in absent else symbol(n) for n in self.sizes}
         known.update({n: symbol(n) if n in sizes.values else None for n in self.optional})
+        known.update({n: v for n, v in instead.items() if n in known})
         chosen = {n: v for n, v in options.items() if n in self.options}
         rest = {n: v for n, v in options.items() if n not in self.options} if self.passes_on else {}
         chosen = {**self.options, **chosen}
@@ -170,8 +176,7 @@ def _sorted(entry: Formula, given: Mapping[str, Any]) -> tuple[dict[str, int], d
     for name, value in given.items():
         size = name in (*entry.sizes, *entry.optional, str(e))
         if name in entry.options:
-            if isinstance(entry.options[name], bool) and not isinstance(value, bool):
-                raise AttnprofError(f"{name} must be True or False, not {value!r}.")
+            entry.check(name, value)
             options[name] = value
         elif value is None and size and name not in entry.sizes:
             continue

@@ -1,0 +1,137 @@
+"""Transformers of L layers: any mixer and any feed-forward network, checkpointed or not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sympy import Expr
+
+from attnprof.analytic.blocks import INT64, Tape, Tensor
+from attnprof.analytic.registry import Formula, Sizes, find, formula
+from attnprof.core.errors import AttnprofError
+from attnprof.core.sizes import one_of
+
+
+def _part(role: str, name: str) -> Formula:
+    """The formula of this name, if it is one of x [B, T, d] -> [B, T, d]."""
+    entry = find(name)
+    if not entry.takes_x:
+        raise AttnprofError(f"{role} cannot be {name!r}: it is called with something else than x [B, T, d].")
+    return entry
+
+
+def _check(parts: Collection[Formula], given: Collection[str], options: Mapping[str, Any]) -> None:
+    """Raise for a symbol that no part has, or an option of another kind."""
+    for symbol in given:
+        if not any(symbol in part.symbols for part in parts):
+            known = sorted({s for part in parts for s in part.symbols} - {"B", "T"})
+            names = " and ".join(part.name for part in parts)
+            raise AttnprofError(f"{names} have no symbol {symbol!r}, only {', '.join(known)}.")
+    for name, value in options.items():
+        for part in parts:
+            if name in part.options:
+                part.check(name, value)
+
+
+@formula("transformer", vector=True)
+def transformer(
+    tape: Tape,
+    sizes: Sizes,
+    x: Tensor,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    L: Expr,
+    f: Expr | None = None,
+    mixer: str = "mha",
+    ffn: str = "ffn",
+    checkpoint: str | None = None,
+    **options: Any,
+) -> Tensor:
+    """L pre-norm blocks, each of a mixer and a feed-forward network, chosen by name; f is 4 d unless given.
+
+    ``checkpoint="reentrant"`` keeps the input of each block only and runs all of it again; ``"non-reentrant"``
+    stops when it has all that was saved, as a rule before the last product.
+    """
+    own = {"B", "T", "d", "L", "f", "e"}
+    return stack(tape, sizes, x, B, T, d, L, 4 * d if f is None else f, own, mixer, ffn, checkpoint, **options)
+
+
+def stack(
+    tape: Tape,
+    sizes: Sizes,
+    x: Tensor,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    L: Expr,
+    f: Expr,
+    own: Collection[str],
+    mixer: str,
+    ffn: str = "ffn",
+    checkpoint: str | None = None,
+    **options: Any,
+) -> Tensor:
+    """The blocks; ``own`` are the sizes that are no part's."""
+    parts = _part("mixer", mixer), _part("ffn", ffn)
+    _check(parts, [n for n in (*sizes.values, *options) if n not in own], options)
+    if checkpoint is not None:
+        one_of(("reentrant", "non-reentrant"), checkpoint=checkpoint)
+    if checkpoint == "reentrant" and not x.needs_grad:
+        raise AttnprofError("checkpoint='reentrant' trains nothing when its input needs no gradient.")
+    tape.missing |= parts[0].missing | parts[1].missing
+
+    def block(x: Tensor) -> Tensor:
+        normed = tape.layer_norm(x, B * T, d, "norm_1", "norm_1 output")
+        with tape.scope("mixer"):
+            mixed = parts[0].put(tape, sizes, normed, options, f=f)
+        h = tape.add(x, mixed, "h", "residual_1")
+        normed = tape.layer_norm(h, B * T, d, "norm_2", "norm_2 output")
+        with tape.scope("ffn"):
+            out = parts[1].put(tape, sizes, normed, options, f=f)
+        return tape.add(h, out, "x", "residual_2")
+
+    def layer(x: Tensor) -> Tensor:
+        return block(x) if checkpoint is None else tape.checkpointed(x, block, checkpoint == "non-reentrant")
+
+    with tape.scope("blocks"):
+        return tape.repeat(L, x, layer)
+
+
+@formula("lm", vector=True)
+def language_model(
+    tape: Tape,
+    sizes: Sizes,
+    B: Expr,
+    T: Expr,
+    d: Expr,
+    L: Expr,
+    V: Expr,
+    N: Expr,
+    f: Expr | None = None,
+    tied: bool = True,
+    mixer: str = "mha",
+    **options: Any,
+) -> Tensor:
+    """Embeddings of V tokens and N positions, a transformer, a norm, and a head of V logits, tied to the embeddings.
+
+    A mixer that can be causal is, unless told otherwise.
+    """
+    length, most = sizes.values.get("T", 1), sizes.values.get("N")
+    if most is not None and length > most:
+        raise AttnprofError(f"T can be at most N: a sequence of T={length} tokens is longer than N={most}.")
+    options = {**({"causal": True} if "causal" in find(mixer).options else {}), **options}
+    tokens, positions = tape.weight("tokens", V * d), tape.weight("positions", N * d)
+    tape.keep_for(tokens, "ids", B * T, INT64)
+    tape.keep_for(positions, "numbers of positions", T, INT64)
+    of_tokens = tape.tensor("token embeddings", B * T * d, tokens.needs_grad)
+    of_positions = tape.tensor("position embeddings", T * d, positions.needs_grad)
+    x = tape.add(of_tokens, of_positions, "x", "embeddings")
+    own = {"B", "T", "d", "L", "f", "e", "V", "N"}
+    with tape.scope("transformer"):
+        h = stack(tape, sizes, x, B, T, d, L, 4 * d if f is None else f, own, mixer, **options)
+    normed = tape.layer_norm(h, B * T, d, "norm", "norm output")
+    if not tied:
+        return tape.linear("head", normed, B * T, d, V, "logits")
+    return tape.product("head", normed, tokens, 2 * B * T * d * V, "logits", B * T * V, factors=("X", "W"))
