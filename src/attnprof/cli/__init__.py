@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import attnprof
+from attnprof.cli.compare import compare
 from attnprof.cli.devices import devices
 from attnprof.cli.report import report
 from attnprof.cli.run import run
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run)
+app.command()(compare)
 app.command()(report)
 app.command()(devices)
 

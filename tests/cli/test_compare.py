@@ -1,0 +1,214 @@
+"""``attnprof compare``: closed forms at every length, crossings, formats, sentences."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from attnprof import zoo
+from attnprof.cli import main
+from attnprof.cli.compare import parse_lengths
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as left:
+        main(["compare", *arguments])
+    out, err = capsys.readouterr()
+    assert (left.value.code or 0, err) == (0, "")  # no bar either: this is no terminal
+    return out
+
+
+def data(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    return json.loads(shown(capsys, *arguments, "--format", "json"))
+
+
+def test_counts_are_the_closed_forms(capsys: pytest.CaptureFixture[str]) -> None:
+    found = data(capsys, "mha", "sdpa", "performer:r=6", "orthogonal", "-d", "32", "-H", "4", "-B", "2",
+                 "--seq", "8,24", "--backward")  # fmt: skip
+    assert found["mechanisms"] == ["mha", "mha-sdpa", "performer:r=6", "orthogonal"]
+    assert found["lengths"] == [8, 24]
+    B, d, H, r = 2, 32, 4, 6
+    for row in found["measured"]:
+        N = row["N"]
+        P, A = B * N * d * d, B * N * N * d
+        forward, backward, recompute, saved = {
+            "mha": (8 * P + 4 * A, 16 * P + 8 * A, 0, 5 * N * d + H * N * N),
+            "mha-sdpa": (8 * P + 4 * A, 16 * P + 8 * A, 2 * A, 5 * N * d + H * N),
+            "performer:r=6": (
+                8 * P + 8 * B * N * r * d + 2 * B * N * r * H,
+                16 * P + 12 * B * N * r * d + 4 * B * N * r * H,
+                0,
+                # x, q, k, v, weighted sum, heads merged; exponentials and features; normaliser; state, sum of features
+                6 * N * d + 4 * H * N * r + H * N + d * r + H * r,
+            ),
+            "orthogonal": (8 * P + 4 * A, 12 * P + 8 * A, 0, 5 * N * d + H * N * N),
+        }[row["mechanism"]]
+        assert row["forward_matmul_flops"] == forward
+        assert row["backward_matmul_flops"] == backward
+        assert row["recompute_matmul_flops"] == recompute
+        assert row["saved_bytes"] == 4 * B * saved
+        assert row["parameters"] == 4 * d * d
+
+
+def test_where_performer_becomes_cheaper(capsys: pytest.CaptureFixture[str]) -> None:
+    """Less the projections, 8 r d + 2 r H against 4 N d a token: equal at N = 2 r + r H / (2 d) = 534.08."""
+    r, d, H = 266, 768, 12
+    first = (8 * r * d + 2 * r * H) // (4 * d) + 1
+    assert first == 535
+    found = data(capsys, "mha", f"performer:r={r}", "--seq", "128,1024")
+    (crossing,) = [c for c in found["crossings"] if c["quantity"] == "forward_matmul_flops"]
+    assert crossing == {
+        "quantity": "forward_matmul_flops",
+        "cheaper": "performer:r=266",
+        "dearer": "mha",
+        "N": first,
+    }
+    text = shown(capsys, "mha", f"performer:r={r}", "--seq", "128,1024")
+    assert "cheaper than mha from N=535 on, and not at N=534." in " ".join(text.split())
+
+
+def test_every_mechanism_can_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    found = data(capsys, *zoo.names(), "-d", "16", "-H", "2", "--seq", "8", "--backward")
+    rows = {row["mechanism"]: row for row in found["measured"]}
+    assert sorted(rows) == zoo.names()
+    assert all(row["traffic_bytes"] > 0 and row["parameters"] > 0 for row in rows.values())
+    # A cache of 8 tokens, the new one among them: four projections of one token and two products with 8 keys.
+    assert rows["decode-attention"]["forward_matmul_flops"] == 8 * 16 * 16 + 4 * 8 * 16
+    assert rows["decode-naive"]["forward_matmul_flops"] > rows["decode-cached"]["forward_matmul_flops"]
+
+
+def test_a_module_that_looks_at_values_runs_on_real_tensors(capsys: pytest.CaptureFixture[str]) -> None:
+    found = data(capsys, "ffn", "moe:E=4,k=3", "-d", "8", "--seq", "16", "-s", "f=32")
+    assert found["notes"] == ["moe:E=4,k=3 ran on real tensors: it has to look at values."]
+    N, d, f = 16, 8, 32
+    assert found["measured"][0]["forward_matmul_flops"] == 4 * N * d * f
+    assert found["measured"][1]["forward_matmul_flops"] == 3 * 4 * N * d * f + 2 * N * d * 4  # experts, router
+
+
+def test_the_parts_of_a_transformer_have_the_heads_that_were_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    at = ["-d", "16", "-H", "8", "--seq", "8", "-s", "L=1", "-s", "w=4"]
+    found = data(capsys, "mha", "ffn", "transformer", "lm", "transformer:mixer=sliding-window,ffn=swiglu", *at)
+    by_name = {row["mechanism"]: row for row in found["measured"]}
+    N, d, H, f = 8, 16, 8, 64
+    # Both norms keep their input, and mean and deviation of each row; the norms' outputs are what mixer and ffn keep.
+    parts = by_name["mha"]["saved_bytes"] + 4 * (N * d + 2 * N * f - N * f)
+    assert by_name["mha"]["saved_bytes"] == 4 * (5 * N * d + H * N * N)
+    assert by_name["transformer"]["saved_bytes"] == parts + 4 * (2 * N * d + 2 * 2 * N)
+    for name in ("transformer:mixer=depthwise-conv", "transformer:mixer=nothing"):
+        with pytest.raises(SystemExit) as left:
+            main(["compare", name, *at[:-4]])
+        err = capsys.readouterr().err
+        assert (left.value.code or 0, "nothing" in err) == ((0, False) if "conv" in name else (2, True))
+
+
+def test_dtype_halves_what_is_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    at = ["mha", "-d", "16", "-H", "2", "--seq", "8"]
+    full, half = (data(capsys, *at, *more)["measured"][0]["saved_bytes"] for more in ([], ["--dtype", "bf16"]))
+    assert full == 2 * half
+
+
+def test_csv_has_the_integers(capsys: pytest.CaptureFixture[str]) -> None:
+    at = ["mha", "gqa:Hkv=1", "-d", "16", "-H", "2", "--seq", "8,16"]
+    rows = list(csv.DictReader(io.StringIO(shown(capsys, *at, "--format", "csv"))))
+    as_json = data(capsys, *at)["measured"]
+    assert [{k: str(v) for k, v in row.items()} for row in as_json] == rows
+
+
+def test_latex_is_a_booktabs_table(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, "mha", "transformer:mixer=mha-sdpa", "-d", "16", "-H", "4", "--seq", "8,16", "--format", "latex",
+                 "--units", "exact")  # fmt: skip
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    assert lines[:3] == [r"\begin{tabular}{lrr}", r"\toprule", r"$N$ & 8 & 16 \\"]
+    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+    rows = [line for line in lines if line.startswith("mha & ")]
+    assert rows[0] == rf"mha & {8 * 8 * 16**2 + 4 * 8**2 * 16:,} & {8 * 16 * 16**2 + 4 * 16**2 * 16:,} \\"
+    assert all(line.count("&") == 2 for line in lines if "&" in line)
+    assert rows[-1] == rf"mha & {4 * 16**2:,} & {4 * 16**2:,} \\"  # parameters, at every length
+
+
+def test_markdown_has_a_table_for_each_quantity(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, "mha", "sdpa", "-d", "16", "-H", "2", "--seq", "8,16", "--backward", "--format", "markdown")
+    titles = [line.strip("*").split(",")[0] for line in text.splitlines() if line.startswith("**")]
+    assert titles == ["forward", "backward", "recompute", "traffic", "saved for the backward", "parameters"]
+    tables = [block for block in text.split("\n\n") if block.startswith("|")]
+    assert [len(block.splitlines()) for block in tables] == [4] * len(titles)
+
+
+@pytest.mark.parametrize("width", ["30", "50", "80", "200"])
+def test_the_table_fits_and_shows_every_length(
+    width: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    out = shown(
+        capsys, "mha", "dilated-window:w=2,causal=true,dilation=3", "-d", "16", "-H", "2", "--seq", "1,2,...,64"
+    )
+    assert max(map(len, out.splitlines())) <= max(40, int(width))
+    forward = out.split("\n\n")[1]
+    lengths = [int(n) for line in forward.splitlines() if line.split()[0] == "N" for n in line.split()[1:]]
+    assert lengths == [1, 2, 4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize(
+    ("text", "lengths"),
+    [
+        ("8", [8]),
+        ("16,8, 8", [8, 16]),
+        ("128,256,...,1024", [128, 256, 512, 1024]),
+        ("128,256,…,768", [128, 256, 384, 512, 640, 768]),  # 768 is no doubling of 128
+        ("3,5,...,11", [3, 5, 7, 9, 11]),
+        ("1,2,...,8,10,20,...,40", [1, 2, 4, 8, 10, 20, 40]),
+    ],
+)
+def test_lengths(text: str, lengths: list[int]) -> None:
+    assert parse_lengths(text) == lengths
+
+
+def test_the_model_s_seed_does_not_show(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(1)
+    first = shown(capsys, "moe", "-d", "8", "--seq", "4")
+    torch.manual_seed(2)
+    assert shown(capsys, "moe", "-d", "8", "--seq", "4") == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mah"], ["'mah'", "mha"]),
+        (["mha", "--d-model", "768", "--heads", "7"], ["H must divide d", "768", "7"]),
+        (["mha", "--d-model", "0"], ["--d-model", "0"]),
+        (["mha", "--heads", "-3"], ["--heads", "-3"]),
+        (["mha", "--batch", "0"], ["--batch", "0"]),
+        (["mha", "--seq", "12,-5"], ["'-5'"]),
+        (["mha", "--seq", "1.5"], ["'1.5'"]),
+        (["mha", "--seq", ""], ["''"]),
+        (["mha", "--seq", "128,...,512"], ["...", "two numbers"]),
+        (["mha", "--seq", "128,256,...,1000"], ["128,256", "1000"]),
+        (["mha", "--seq", "256,128,...,1024"], ["256,128", "1024"]),
+        (["mha:q=3"], ["'q'", "dh"]),
+        (["performer:r=0"], ["r must", "0"]),
+        (["performer:r=1.5"], ["r must", "1.5"]),
+        (["performer:r="], ["NAME=VALUE"]),
+        (["performer:"], ["NAME=VALUE"]),
+        (["mha", "-s", "w=4"], ["'w'", "mha"]),
+        (["mha", "-s", "w"], ["NAME=VALUE"]),
+        (["mha", "-s", "d=4"], ["--d-model 4"]),
+        (["sdpa", "mha-sdpa"], ["mha-sdpa", "twice"]),
+        (["moe:E=2,k=3"], ["k can be at most E"]),
+        (["mha", "--format", "html"], ["--format", "latex", "'html'"]),
+        (["mha", "--units", "feet"], ["feet"]),
+        (["mha", "--dtype", "fp7"], ["fp7"]),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["compare", *arguments])
+    out, err = capsys.readouterr()
+    assert (left.value.code, out) == (2, "")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
