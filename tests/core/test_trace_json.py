@@ -21,7 +21,7 @@ from attnprof.core.errors import TraceFormatError
 from attnprof.core.memory import KVCache, MemoryTrace, Saved
 from attnprof.core.signature import Declared, OpSignature
 from attnprof.core.tensor import TensorMeta
-from attnprof.core.trace import PHASES, ModuleRecord, ParameterRecord, Scope, Trace
+from attnprof.core.trace import PHASES, Call, ModuleRecord, ParameterRecord, Scope, Trace
 from core.memories import memories
 
 COUNTS = st.integers(0, 2**62)
@@ -76,6 +76,13 @@ SIGNATURES = st.builds(
 )
 
 
+@st.composite
+def call_kinds(draw: st.DrawFn) -> Call:
+    texts = draw(st.lists(TEXT, max_size=2).map(tuple))
+    flags = st.booleans()
+    return Call(texts, tuple(draw(flags) for _ in texts), draw(flags), draw(flags), draw(flags))
+
+
 def modules(parent: int | None) -> st.SearchStrategy[ModuleRecord]:
     return st.builds(
         ModuleRecord,
@@ -91,6 +98,8 @@ def modules(parent: int | None) -> st.SearchStrategy[ModuleRecord]:
         training=st.none() | st.booleans(),
         calls=st.dictionaries(st.lists(TEXT, max_size=2).map(tuple), COUNTS, max_size=2),
         recomputed_calls=COUNTS,
+        home=TEXT,
+        call_kinds=st.dictionaries(call_kinds(), COUNTS, max_size=2),
     )
 
 
@@ -158,7 +167,17 @@ def small_trace() -> Trace:
             ModuleRecord("(outside)", "", 0),
             ModuleRecord("(optimizer)", "", 0),
             ModuleRecord(
-                "a", "Linear", 0, ("b",), (weight,), {"n": 3, "sizes": (1, 2)}, True, {("float32[2,3]",): 2}, 1
+                "a",
+                "Linear",
+                0,
+                ("b",),
+                (weight,),
+                {"n": 3, "sizes": (1, 2)},
+                True,
+                {("float32[2,3]",): 2},
+                1,
+                "mylib.layers",
+                {Call(("float32[2,3]",), (True,), True): 2, Call(("float32[2,3]",), (True,), True, True): 1},
             ),
         ],
         steps=[3, 5],
@@ -368,9 +387,28 @@ def test_a_missing_field() -> None:
 def test_a_trace_of_schema_1_has_no_memory() -> None:
     data = trace_json.to_dict(small_trace()) | {"schema": 1}
     del data["memory"], data["step_labels"]
-    before = small_trace()
+    before = without_call_kinds(small_trace())
     before.memory, before.step_labels = None, {}
     assert trace_json.loads(json.dumps(data)) == before
+
+
+def without_call_kinds(trace: Trace) -> Trace:
+    for record in trace.modules:
+        record.home, record.call_kinds = "", {}
+    return trace
+
+
+def test_a_trace_of_schema_2_does_not_know_kinds_of_calls() -> None:
+    data = trace_json.to_dict(small_trace()) | {"schema": 2}
+    for module in data["modules"]:
+        del module["home"], module["call_kinds"]
+    assert trace_json.loads(json.dumps(data)) == without_call_kinds(small_trace())
+
+
+def test_a_call_has_a_flag_for_each_tensor() -> None:
+    data = trace_json.to_dict(small_trace())
+    data["modules"][3]["call_kinds"][0][1] = [True, False]
+    assert "2 gradients for 1 tensors" in refused(json.dumps(data))
 
 
 @pytest.mark.parametrize("depth", [600, 5_000, 100_000])

@@ -82,6 +82,8 @@ class Attribution:
         self._trusted = trusted
         self.stack: list[int] = []
         self._tasks: list[int] = []  # the graph task each frame was pushed in
+        self._starts: list[int] = []  # the number before which no node is of each frame
+        self.ran: set[int] = set()  # the numbers of nodes that a backward ran
         self._numbers = [0]  # from this number on ...
         self._owners = [OUTSIDE]  # ... nodes belong to this module
         self.last = _number()  # the next number after the latest op: nodes below it have an owner
@@ -106,25 +108,33 @@ class Attribution:
             self._remember_checkpoint(hooks[0])
         self.stack.append(module)
         self._tasks.append(_task())
+        self._starts.append(self._numbers[-1])
         self.latest = -1
         self._settle(module, hooks)
 
-    def leave(self, module: int) -> None:
-        """A module's forward ended, also by an exception; frames lost to a KeyboardInterrupt go too."""
+    def leave(self, module: int) -> tuple[int, int]:
+        """A module's forward ended, also by an exception; frames lost to a KeyboardInterrupt go too.
+
+        Gives the first number it could own, with the modules that it called, and the first after them.
+        """
         stack = self.stack
         if module not in stack:
-            return
+            return 0, 0
         while stack.pop() != module:
             self._tasks.pop()
+            self._starts.pop()
         self._tasks.pop()
+        start = self._starts.pop()
         below = stack[-1] if stack else OUTSIDE
         self._mark(_number(), below)
         self._settle(below, _hooks(False))
+        return start, self._numbers[-1]
 
     def reset(self) -> None:
         """Nothing is running: drop frames that an interrupt left behind."""
         self.stack.clear()
         self._tasks.clear()
+        self._starts.clear()
         self._steps.clear()
         self._mark(_number(), OUTSIDE)
         self.scope, self.latest = None, -1
@@ -213,6 +223,8 @@ class Attribution:
         if steps and steps[-1].task == task:
             return self._id_of(OPTIMIZER, steps[-1].phase)
         owner = self.owner_of(node, number)
+        if number != _UNNUMBERED:
+            self.ran.add(number)
         if grad:
             return self._with_grad(node, task, owner)
         if self._task_grad[0] != task and not _is_python(node):

@@ -62,7 +62,7 @@ class Modules:
         self.wrappers: set[int] = set()
         if model is not None:
             inner = unwrap(model)
-            self.records[ROOT].class_name = type(inner).__name__
+            self.records[ROOT].class_name, self.records[ROOT].home = _class_of(inner)
             self._add(model, "", None, ROOT)
 
     def index_of(self, module: nn.Module, parent: int) -> int:
@@ -154,7 +154,8 @@ class Modules:
             return known
         if index is None:
             index = len(self.records)
-            self.records.append(ModuleRecord(fqn, type(unwrap(module)).__name__, parent))
+            class_name, home = _class_of(unwrap(module))
+            self.records.append(ModuleRecord(fqn, class_name, parent, home=home))
         self._remember(module, index)
         inner = _inner(module)
         if inner is not None:
@@ -206,6 +207,11 @@ class Modules:
             meta = tensor_meta(parameter)
             self.on_meta |= meta.device == "meta"
             yield ParameterRecord(name, meta.shape, meta.dtype, parameter.requires_grad, ident)
+
+
+def _class_of(module: nn.Module) -> tuple[str, str]:
+    """The name of a module's class, and of the Python module that defines it."""
+    return type(module).__name__, type(module).__module__
 
 
 def _is_scalar(value: Any) -> bool:

@@ -183,9 +183,9 @@ class Recorder:
         index = modules.indices.get(id(module))
         if index is None:
             index = modules.index_of(module, ROOT)
+        span = attribution.leave(index)
         if id(module) not in modules.wrappers:
-            mode.calls.note(index, args, kwargs, output)
-        attribution.leave(index)
+            mode.calls.note(index, args, kwargs, output, span)
         if self.memory is not None and kwargs is not None and not attribution.stack and _current_task() < 0:
             self.memory.after_call(mode, module, args, kwargs, output)
         if mode.visiting and not attribution.stack:
@@ -221,7 +221,7 @@ class Recorder:
 
     def trace(self) -> Trace:
         """What was seen so far."""
-        calls.write((mode.calls for mode in self._modes), self.modules.records)
+        calls.write(((mode.calls, mode.attribution.ran) for mode in self._modes), self.modules.records)
         notes = []
         if not self.numbers_trusted:
             notes.append(

@@ -30,13 +30,31 @@ class ParameterRecord:
     ident: int
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A kind of call of a module: its tensors, and what theory has to know beside their shapes.
+
+    ``tensors`` are the arguments as in ``ModuleRecord.calls``, and ``gradients`` says which of them needed a
+    gradient. ``backward``: a backward went through the call. ``recomputed``: it repeated an earlier one for a
+    checkpoint. ``returned``: it came to its end.
+    """
+
+    tensors: tuple[str, ...]
+    gradients: tuple[bool, ...]
+    backward: bool = False
+    recomputed: bool = False
+    returned: bool = True
+
+
 @dataclass(slots=True)
 class ModuleRecord:
     """One ``nn.Module``: its names, class, parameters and scalar hyper-parameters, and its calls.
 
     ``fqn`` is the dotted name from the root (wrappers such as ``_orig_mod`` removed), ``aliases`` its
     other names, ``parent`` the index of the enclosing module. ``calls`` counts forward calls by the shapes
-    they were given: a call is the tuple of its tensor arguments, as text such as ``float32[2,128]``.
+    they were given: a call is the tuple of its tensor arguments, as text such as ``float32[2,128]``. ``home`` is the
+    Python module that defines the class; ``call_kinds`` counts all calls, recomputed ones too, in more detail.
+    Both are empty in traces of before schema 3.
     """
 
     fqn: str
@@ -48,6 +66,8 @@ class ModuleRecord:
     training: bool | None = None
     calls: dict[tuple[str, ...], int] = field(default_factory=dict)
     recomputed_calls: int = 0
+    home: str = ""
+    call_kinds: dict[Call, int] = field(default_factory=dict)
 
     @property
     def call_count(self) -> int:

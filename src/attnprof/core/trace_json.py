@@ -17,11 +17,11 @@ from attnprof.core.errors import TraceFormatError
 from attnprof.core.plain import as_count, as_counts, as_dict, as_flag, as_int, as_list, as_text, as_texts
 from attnprof.core.signature import Argument, Declared, OpSignature
 from attnprof.core.tensor import TensorMeta
-from attnprof.core.trace import PHASES, ModuleRecord, ParameterRecord, Scope, Trace
+from attnprof.core.trace import PHASES, Call, ModuleRecord, ParameterRecord, Scope, Trace
 
 FORMAT = "attnprof trace"
-#: 2 added the names of steps and the memory.
-SCHEMA = 2
+#: 2 added the names of steps and the memory; 3 the homes of classes and the kinds of calls.
+SCHEMA = 3
 #: More op calls than any machine could keep in a trace: a number above it is damage, not data.
 MOST_EVENTS = 10**8
 
@@ -82,7 +82,7 @@ def _from_dict(data: dict[str, Any]) -> Trace:
         scopes=[Scope(as_count(module), as_text(phase)) for module, phase in map(as_list, as_list(data["scopes"]))],
         event_signatures=[signature for signature, _, calls in runs for _ in range(calls)],
         event_scopes=[scope for _, scope, calls in runs for _ in range(calls)],
-        modules=[_decode_module(as_dict(item)) for item in as_list(data["modules"])],
+        modules=[_decode_module(as_dict(item), data["schema"]) for item in as_list(data["modules"])],
         steps=as_counts(data["steps"]),
         meta=_decode_scalars(data["meta"]),
         notes=list(as_texts(data["notes"])),
@@ -131,11 +131,16 @@ def _encode_module(record: ModuleRecord) -> dict[str, Any]:
         "training": record.training,
         "calls": [[list(shapes), count] for shapes, count in record.calls.items()],
         "recomputed_calls": record.recomputed_calls,
+        "home": record.home,
+        "call_kinds": [
+            [list(c.tensors), list(c.gradients), c.backward, c.recomputed, c.returned, count]
+            for c, count in record.call_kinds.items()
+        ],
     }
 
 
-def _decode_module(item: dict[str, Any]) -> ModuleRecord:
-    return ModuleRecord(
+def _decode_module(item: dict[str, Any], schema: int) -> ModuleRecord:
+    record = ModuleRecord(
         fqn=as_text(item["fqn"]),
         class_name=as_text(item["class"]),
         parent=None if item["parent"] is None else as_count(item["parent"]),
@@ -149,6 +154,24 @@ def _decode_module(item: dict[str, Any]) -> ModuleRecord:
         calls={as_texts(shapes): as_count(count) for shapes, count in map(as_list, as_list(item["calls"]))},
         recomputed_calls=as_count(item["recomputed_calls"]),
     )
+    if schema > 2:
+        record.home = as_text(item["home"])
+        record.call_kinds = dict(_decode_call(as_list(call)) for call in as_list(item["call_kinds"]))
+    return record
+
+
+def _decode_call(item: list[Any]) -> tuple[Call, int]:
+    tensors, gradients, backward, recomputed, returned, count = item
+    call = Call(
+        as_texts(tensors),
+        tuple(as_flag(needed) for needed in as_list(gradients)),
+        as_flag(backward),
+        as_flag(recomputed),
+        as_flag(returned),
+    )
+    if len(call.gradients) != len(call.tensors):
+        raise ValueError(f"{len(call.gradients)} gradients for {len(call.tensors)} tensors")
+    return call, as_count(count)
 
 
 def _encode_signature(signature: OpSignature) -> dict[str, Any]:
