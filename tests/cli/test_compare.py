@@ -120,7 +120,7 @@ def test_csv_has_the_integers(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_latex_is_a_booktabs_table(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, "mha", "transformer:mixer=mha-sdpa", "-d", "16", "-H", "4", "--seq", "8,16", "--format", "latex",
+    text = shown(capsys, "mha", "transformer:mixer=mha-sdpa", "-d16", "-H4", "--seq", "8,16", "--format", "latex",
                  "--units", "exact")  # fmt: skip
     lines = [line for line in text.splitlines() if not line.startswith("%")]
     assert lines[:3] == [r"\begin{tabular}{lrr}", r"\toprule", r"$N$ & 8 & 16 \\"]
