@@ -110,15 +110,44 @@ def with_side_outputs() -> None:
     (y + after(net.left)).sum().backward()
 
 
-@pytest.mark.parametrize("run", [branches, with_a_call_in_a_hook, with_side_outputs], ids=lambda run: run.__name__)
-def test_it_is_what_walking_everything_finds(run: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    def summary(reading: Reading) -> list[Mapping[str, int]]:
-        return [reading.saved_by_name(call) for call in range(len(reading.memory.saved))]
+def deep() -> None:
+    """More and more nodes, so that what is remembered is forgotten now and then."""
+    unrolled(Cell(), 12)
 
+
+def summary(reading: Reading) -> list[Mapping[str, int]]:
+    return [reading.saved_by_name(call) for call in range(len(reading.memory.saved))]
+
+
+GRAPHS = [branches, with_a_call_in_a_hook, with_side_outputs, deep]
+
+
+@pytest.mark.parametrize("remembered", [0, 10, 100_000])
+@pytest.mark.parametrize("run", GRAPHS, ids=lambda run: run.__name__)
+def test_it_is_what_walking_everything_finds(
+    run: Callable[[], None], remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved, "_REMEMBERED", remembered)
     once = summary(read(run))
     monkeypatch.setattr(saved.Walked, "add", lambda *args: None)
     assert summary(read(run)) == once
     assert any(once)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop without a backward leaves graphs that nothing tells the end of."""
+    monkeypatch.setattr(saved, "_REMEMBERED", 50)
+    most: list[int] = []
+    begin = saved.Walked.begin
+
+    def counted(walked: saved.Walked) -> None:
+        begin(walked)
+        most.append(len(walked.call_of))
+
+    monkeypatch.setattr(saved.Walked, "begin", counted)
+    cell, x, h = Cell(), torch.randn(N, D), torch.ones(N, D)
+    read(lambda: [cell(x, h).sum().item() for _ in range(100)], cell)
+    assert 0 < max(most) <= 50
 
 
 def test_what_the_first_call_kept_is_gone_when_its_graph_is() -> None:

@@ -113,6 +113,7 @@ class Memory:
         """What autograd keeps, each with the module whose op was the first to save it; and whether that is all."""
         ledger, attribution = self.ledger, thread.attribution
         kinds, walked = ledger.kinds, self._walked.setdefault(id(thread.clock), saved.Walked())
+        walked.begin()
         nodes, behind = saved.nodes_behind(roots, walked.call_of)
         ledger.classify(saved.parameters_among(nodes), PARAMETER, from_the_beginning=False)
         found: dict[int, int] = {}

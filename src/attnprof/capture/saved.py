@@ -25,8 +25,8 @@ _SavedTensor: Any = torch._C._autograd.SavedTensor
 _names: dict[type, tuple[str, ...]] = {}
 _UNREADABLE = {"CppFunction", "CopySlices"}
 _UNNUMBERED = 2**64 - 1  # AccumulateGrad has no number of its own
-#: So many numbers of nodes take some 100 MB.
-_REMEMBERED = 1_000_000
+#: So many numbers of nodes take some 10 MB.
+_REMEMBERED = 100_000
 
 
 class Walked:
@@ -39,12 +39,19 @@ class Walked:
     def __init__(self) -> None:
         self.call_of: dict[int, int] = {}  # the number of a node -> a call
         self._calls: list[tuple[dict[int, int], set[int]]] = []
+        self._most = _REMEMBERED
+
+    def begin(self) -> None:
+        """A graph is about to be walked: what has become too much is forgotten."""
+        if len(self.call_of) > self._most:
+            self.forget()
 
     def add(self, numbers: Iterable[int], saved: dict[int, int], behind: set[int]) -> None:
-        if len(self.call_of) > _REMEMBERED:
-            self.forget()
+        """A graph was walked: these nodes, which saved this, and what is ``behind`` them."""
         self.call_of.update(dict.fromkeys(numbers, len(self._calls)))
         self.call_of.pop(_UNNUMBERED, None)
+        if not self._calls:  # all of a graph, which has room to become twice as large
+            self._most = max(_REMEMBERED, 2 * len(self.call_of))
         self._calls.append((saved, behind))
 
     def saved_by(self, calls: set[int]) -> dict[int, int]:
