@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnprof import zoo
+    from attnprof.analytic import Prediction, predict
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
     from attnprof.capture.plans import Plan
     from attnprof.core.cost import Cost
@@ -29,6 +30,8 @@ _HOMES = {
     "load": "attnprof.api",
     "profile": "attnprof.api",
     "run": "attnprof.api",
+    "Prediction": "attnprof.analytic",
+    "predict": "attnprof.analytic",
     "Cost": "attnprof.core.cost",
     "AttnprofError": "attnprof.core.errors",
     "TraceFormatError": "attnprof.core.errors",
@@ -45,6 +48,7 @@ __all__ = [
     "Cost",
     "OpSignature",
     "Plan",
+    "Prediction",
     "Profile",
     "Report",
     "TensorMeta",
@@ -56,6 +60,7 @@ __all__ = [
     "devices",
     "fake_tensors",
     "load",
+    "predict",
     "profile",
     "run",
     "zoo",

@@ -94,6 +94,8 @@ def test_frozen_weights(name: str, input_grad: bool) -> None:
     """Any weights frozen, inputs with or without a gradient: the backward and what is saved are predicted."""
     for at in shapes(42, 5):
         symbols = DRAWN[name](at)
+        if symbols.get("checkpoint") == "reentrant" and not input_grad:
+            symbols["checkpoint"] = None  # it trains nothing then
         net, args = built(name, symbols)
         weights = {t.name for t in analytic.predict(name, **symbols).terms if t.quantity == "parameters"}
         frozen = [w for w in sorted(weights) if at.random() < 0.5]

@@ -35,6 +35,7 @@ class Tensor:
     needs_grad: bool
     item_bytes: Expr = e
     is_state: bool = False  # a parameter or a buffer
+    is_weight: bool = False  # a parameter
 
 
 class Tape:
@@ -71,10 +72,16 @@ class Tape:
             self._scope = outer
 
     def note(
-        self, name: str, quantity: Quantity, expression: Expr, phase: Phase = "forward", useful: Expr | None = None
+        self,
+        name: str,
+        quantity: Quantity,
+        expression: Expr,
+        phase: Phase = "forward",
+        useful: Expr | None = None,
+        of_weights: bool = False,
     ) -> None:
         """Enter a term."""
-        self._terms.append(Term(self._scope + name, phase, quantity, expression, useful))
+        self._terms.append(Term(self._scope + name, phase, quantity, expression, useful, of_weights))
 
     # Parts
 
@@ -138,13 +145,19 @@ class Tape:
         self.note(name, "parameters", elements)
         if trained:
             self.note(name, "trainable_parameters", elements)
-        return self.tensor(name, elements, trained, is_state=True)
+        return self.tensor(name, elements, trained, is_state=True, is_weight=True)
 
     def tensor(
-        self, name: str, elements: Expr, needs_grad: bool, item_bytes: Expr = e, is_state: bool = False
+        self,
+        name: str,
+        elements: Expr,
+        needs_grad: bool,
+        item_bytes: Expr = e,
+        is_state: bool = False,
+        is_weight: bool = False,
     ) -> Tensor:
         """A tensor with a storage of its own."""
-        made = Tensor(name, elements, needs_grad, item_bytes, is_state)
+        made = Tensor(name, elements, needs_grad, item_bytes, is_state, is_weight)
         self._tensors.append(made)
         return made
 
@@ -180,11 +193,12 @@ class Tape:
         The gradient of one factor needs the other one. ``factors``: what to call them, if not by their names.
         """
         self.keep(*([b] if a.needs_grad else []), *([a] if b.needs_grad else []))
-        self.note(name, "matmul_flops", flops, useful=useful)
+        of_weights = a.is_weight or b.is_weight
+        self.note(name, "matmul_flops", flops, useful=useful, of_weights=of_weights)
         self.traffic(name, (a, b), elements)
         for factor, called in zip((a, b), factors or (a.name, b.name), strict=True):
             if factor.needs_grad:
-                self.note(f"{name}.d{called.replace(' ', '_')}", "matmul_flops", flops, "backward", useful)
+                self.note(f"{name}.d{called.replace(' ', '_')}", "matmul_flops", flops, "backward", useful, of_weights)
         return self.tensor(out, elements, a.needs_grad or b.needs_grad)
 
     def linear(

@@ -20,17 +20,18 @@ def _queries(tape: Tape, at: Heads, x: Tensor, dr: Expr, dq: Expr | None) -> Ten
     return tape.linear("q_up", tape.rms_norm(latent, rows, dq, "q_norm", "q latent normed"), rows, dq, width, "queries")
 
 
+def _rotated(tape: Tape, at: Heads, x: Tensor, name: str, dr: Expr) -> None:
+    """Sines and cosines of T positions, once for all samples and heads."""
+    tape.keep_for(x, f"sines and cosines of {name}", at.T * dr, e)
+
+
 def _latents(tape: Tape, at: Heads, x: Tensor, dr: Expr, dc: Expr) -> Tensor:
     """The latent vector of each token, normed, and beside it its rotated key for positions: one storage."""
     rows = at.B * at.T
     latent = tape.linear("kv_down", x, rows, at.d, dc + dr, "kv latent")
     normed = tape.rms_norm(latent, rows, dc, "kv_norm", "kv latent normed")
+    _rotated(tape, at, latent, "k", dr)
     return tape.tensor("latents", rows * (dc + dr), normed.needs_grad or latent.needs_grad)
-
-
-def _rotated(tape: Tape, at: Heads, x: Tensor, name: str, dr: Expr) -> None:
-    """Sines and cosines of T positions, once for all samples and heads."""
-    tape.keep_for(x, f"sines and cosines of {name}", at.T * dr, e)
 
 
 def _even(sizes: Sizes) -> None:
@@ -64,8 +65,6 @@ def mla(
     q = _queries(tape, at, x, dr, dq)
     _rotated(tape, at, q, "q", dr)
     latents = _latents(tape, at, x, dr, dc)
-    k_latent = tape.tensor("kv latent", rows * (dc + dr), latents.needs_grad)
-    _rotated(tape, at, k_latent, "k", dr)
     k = tape.linear("k_up", latents, rows, dc, at.n, "k of content")
     v = tape.linear("v_up", latents, rows, dc, at.n, "v")
     queries = tape.tensor("q", rows * width, q.needs_grad)
@@ -125,7 +124,6 @@ def mla_decode(
     q = _queries(tape, at, x, dr, dq)
     _rotated(tape, at, q, "q", dr)
     new = _latents(tape, at, x, dr, dc)
-    _rotated(tape, at, new, "k", dr)
     k_up = tape.weight("k_up", dc * at.n)
     absorbed = tape.product("absorb_k", q, k_up, 2 * rows * at.n * dc, "q absorbed", rows * H * dc, factors=("X", "W"))
     queries = tape.tensor("q", rows * H * (dc + dr), absorbed.needs_grad or q.needs_grad)

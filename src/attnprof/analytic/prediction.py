@@ -11,6 +11,7 @@ from sympy import Add, Expr, Integer, sympify
 from attnprof.analytic.growth import leading
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.sizes import positive
+from attnprof.core.units import Units
 
 Phase = Literal["forward", "backward", "recompute", "optimizer"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -30,6 +31,7 @@ Quantity = Literal[
     "parameter_bytes",
 ]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+_DECIMAL = Units()
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Term:
     """One named part of a closed form: a phase, a quantity, and its expression in symbols.
 
     ``useful``: of matmul FLOPs, those that a kernel which skips masked or padded pairs would still do; None where
-    that is all of them.
+    that is all of them. ``of_weights``: one factor is a trained or frozen weight.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Term:
     quantity: Quantity
     expression: Expr
     useful: Expr | None = None
+    of_weights: bool = False
 
     def map(self, change: Callable[[Expr], Expr]) -> Term:
         """The term with its expressions changed."""
@@ -131,17 +134,21 @@ class Prediction:
         found = {t.phase for t in self.terms if t.quantity == quantity}
         return tuple(p for p in PHASES if p in found)
 
-    def text(self, quantities: Collection[Quantity] | None = None, width: int = 120) -> str:
+    def text(self, quantities: Collection[Quantity] | None = None, width: int = 120, units: Units = _DECIMAL) -> str:
         """The terms as a table: values where all symbols have one, formulas, totals and growth."""
         from attnprof.analytic.text import table
 
-        return table(self, quantities, width)
+        return table(self, quantities, width, units)
 
     def latex(self, quantities: Collection[Quantity] | None = None) -> str:
         """The same as LaTeX, one ``align*`` for each quantity and phase."""
         from attnprof.analytic.text import latex
 
         return latex(self, quantities)
+
+    def only(self, *phases: Phase) -> Prediction:
+        """The terms of some phases alone."""
+        return replace(self, terms=tuple(t for t in self.terms if t.phase in phases))
 
     def below(self, prefix: str) -> Prediction:
         """The same terms named ``prefix.name``: a part of something larger."""

@@ -38,18 +38,20 @@ def plain(expression: Expr) -> str:
     return text.replace("**", "^").replace("*", "·")
 
 
-def table(prediction: Prediction, quantities: Collection[Quantity] | None = None, width: int = 120) -> str:
+def table(
+    prediction: Prediction, quantities: Collection[Quantity] | None = None, width: int = 120, units: Units | None = None
+) -> str:
     """One block per quantity and phase: the terms, their sum, and how it grows."""
     known = " ".join(f"{name}={value}" for name, value in prediction.values.items())
     lines = textwrap.wrap(f"{prediction.name} · {known}" if known else prediction.name, width, subsequent_indent="  ")
     for quantity in prediction.quantities:
         if quantities is None or quantity in quantities:
             for phase in prediction.phases(quantity):
-                lines += ["", *_block(prediction, quantity, phase, width)]
+                lines += ["", *_block(prediction, quantity, phase, width, units or Units())]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _block(prediction: Prediction, quantity: Quantity, phase: Phase, width: int) -> list[str]:
+def _block(prediction: Prediction, quantity: Quantity, phase: Phase, width: int, units: Units) -> list[str]:
     terms = [t for t in prediction.terms if (t.quantity, t.phase) == (quantity, phase)]
     title, kind = TITLES[quantity]
     rows = [(t.name, t.expression) for t in terms]
@@ -58,7 +60,7 @@ def _block(prediction: Prediction, quantity: Quantity, phase: Phase, width: int)
         rows.append(("total", total))
     if quantity == "matmul_flops" and any(t.useful is not None for t in terms):
         rows.append(("of it useful", prediction.total("useful_matmul_flops", phase)))
-    header, cells = _values(prediction, [expression for _, expression in rows], kind)
+    header, cells = _values(prediction, [expression for _, expression in rows], kind, units)
     label = f"{title}, {phase}" if quantity.endswith("flops") else title
     longest = max(len(label), *(len(name) + 2 for name, _ in rows))
     lines = [f"{label:<{longest}}  {header}"] if cells else [label]
@@ -72,11 +74,11 @@ def _block(prediction: Prediction, quantity: Quantity, phase: Phase, width: int)
     return lines
 
 
-def _values(prediction: Prediction, expressions: list[Expr], kind: Kind) -> tuple[str, list[str]]:
+def _values(prediction: Prediction, expressions: list[Expr], kind: Kind, units: Units) -> tuple[str, list[str]]:
     """The unit and the values of a column; none when a symbol has no value."""
     if any(s.name not in prediction.values for x in expressions for s in x.free_symbols):
         return "", []
-    unit, cells = Units().column([prediction.value(x) for x in expressions], kind)
+    unit, cells = units.column([prediction.value(x) for x in expressions], kind)
     wide = max(len(unit), *map(len, cells))
     return unit.rjust(wide), [cell.rjust(wide) for cell in cells]
 

@@ -71,6 +71,11 @@ class Blocks:
         repeated = self.whole * self.seen * at.B * at.n
         return tape.copy(k, f"{k.name} in blocks", repeated if self.seen == 1 else Piecewise(copied, (repeated, True)))
 
+    def merged(self, tape: Tape, at: Heads, y: Tensor) -> Tensor:
+        """The heads side by side; what is in order as it is, of one sample say, keeps its padding."""
+        padded = at.B * self.whole * at.n, And(Or(Eq(at.B, 1), Eq(self.T, 1)), Or(Eq(at.H, 1), Eq(at.dh, 1)))
+        return tape.copy(y, "heads merged", Piecewise(padded, (at.B * self.T * at.n, True)))
+
 
 def in_blocks(
     tape: Tape,
@@ -146,7 +151,7 @@ def sliding_window(
     at = itself(sizes, B, T, d, H, None, dh)
     blocks = Blocks(T, w, 2 if causal else 3)
     y = in_blocks(tape, at, *project(tape, at, x, x), blocks, window_pairs(T, w, causal))
-    return project_back(tape, at, tape.copy(y, "heads merged", B * T * at.n))
+    return project_back(tape, at, blocks.merged(tape, at, y))
 
 
 @formula("block-window")
@@ -164,8 +169,9 @@ def block_window(
 ) -> Tensor:
     """Attention in blocks of w positions that do not overlap."""
     at = itself(sizes, B, T, d, H, None, dh)
-    y = in_blocks(tape, at, *project(tape, at, x, x), Blocks(T, w, 1), block_pairs(T, w, causal))
-    return project_back(tape, at, tape.copy(y, "heads merged", B * T * at.n))
+    blocks = Blocks(T, w, 1)
+    y = in_blocks(tape, at, *project(tape, at, x, x), blocks, block_pairs(T, w, causal))
+    return project_back(tape, at, blocks.merged(tape, at, y))
 
 
 @formula("longformer")

@@ -15,6 +15,7 @@ import typer
 import attnprof
 from attnprof.cli.compare import compare
 from attnprof.cli.devices import devices
+from attnprof.cli.predict import predict
 from attnprof.cli.report import report
 from attnprof.cli.run import run
 from attnprof.cli.stand_ins import use_stand_ins
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(compare)
+app.command(context_settings={"ignore_unknown_options": True})(predict)  # symbols are options of its own
 app.command()(report)
 app.command()(devices)
 

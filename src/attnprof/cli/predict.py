@@ -1,0 +1,146 @@
+"""``attnprof predict``: what theory says a mechanism costs, in symbols and in numbers, without torch."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnprof.cli import options
+from attnprof.core.errors import AttnprofError
+from attnprof.core.units import Units
+
+if TYPE_CHECKING:
+    from attnprof.analytic.prediction import Prediction
+    from attnprof.analytic.registry import Formula
+
+_NARROWEST = 40
+_WORDS = {"true": True, "false": False, "none": None}
+
+
+def predict(
+    asked: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME] [--SYMBOL VALUE]...",
+            help="A mechanism, and values for its symbols: gqa --B 1 --T 4096 --d 4096 --H 32 --Hkv 8. "
+            "Without values: the formulas. Without a name: the list. --e is the bytes per element, 4 unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    backward: Annotated[
+        bool, typer.Option("--backward", help="Backward, recomputation and what is saved for them, too.")
+    ] = False,
+    frozen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WEIGHT", help="A weight without gradient, such as q_proj; repeatable.", show_default=False
+        ),
+    ] = None,
+    input_grad: Annotated[
+        bool, typer.Option("--input-grad/--no-input-grad", help="Whether the inputs need a gradient.")
+    ] = True,
+    states: Annotated[
+        str | None,
+        typer.Option(
+            metavar="uniform|amp", help="Parameters, gradients and Adam's state in bytes.", show_default=False
+        ),
+    ] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
+    units: options.UnitsText = "decimal",
+) -> None:
+    """Say what theory says a mechanism costs: named terms, totals and growth. Needs no torch."""
+    shown = Units.parse(units)
+    name, symbols = _parsed(asked or [])
+
+    from attnprof import analytic
+
+    width = max(_NARROWEST, shutil.get_terminal_size((120, 24)).columns)
+    if name is None:
+        print(_list([analytic.find(known) for known in analytic.names()], width))
+        return
+    found = analytic.predict(name, frozen=frozen or (), input_grad=input_grad, **symbols)
+    part = _part(found, backward or bool(frozen) or not input_grad)
+    if states is not None:
+        part = part + analytic.adam_states(found, states)
+    print(part.latex() if latex else "\n".join((part.text(width=width, units=shown), *_missing(found, name, width))))
+
+
+def _parsed(tokens: list[str]) -> tuple[str | None, dict[str, Any]]:
+    """The name, and the values of ``--symbol value``, ``--symbol=value`` and ``--flag``."""
+    name: str | None = None
+    symbols: dict[str, Any] = {}
+    rest = list(tokens)
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("-"):
+            if name is not None:
+                raise AttnprofError(f"one mechanism at a time: {name!r}, and not {token!r} as well.")
+            name = token
+            continue
+        symbol, equals, value = token.lstrip("-").partition("=")
+        if not equals:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        if symbol in ("name", "frozen", "input_grad"):
+            raise AttnprofError(f"there is no symbol {symbol!r}.")
+        symbols[symbol.replace("-", "_")] = _value(value)
+    if symbols and name is None:
+        raise AttnprofError(f"--{next(iter(symbols))} of what? `attnprof predict` lists the mechanisms.")
+    return name, symbols
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)  # refused as no whole number, as itself
+    except ValueError:
+        return text
+
+
+def _part(prediction: Prediction, backward: bool) -> Prediction:
+    """The forward, without what there is only because of a backward; or everything."""
+    from dataclasses import replace
+
+    terms = prediction.terms
+    if not backward:
+        terms = tuple(t for t in terms if t.phase == "forward" and t.quantity != "saved_bytes")
+    trained = prediction.total("trainable_parameters") == prediction.total("parameters")
+    if trained:  # says nothing more
+        terms = tuple(t for t in terms if t.quantity != "trainable_parameters")
+    return replace(prediction, terms=terms)
+
+
+def _missing(prediction: Prediction, name: str, width: int) -> list[str]:
+    """What else it can be asked with, when not every symbol has a value."""
+    from attnprof import analytic
+
+    symbols = {s.name for t in prediction.terms for s in t.expression.free_symbols}
+    if symbols <= prediction.values.keys():
+        return []
+    entry = analytic.find(name)
+    parts = [f"symbols: {', '.join(entry.sizes)}"]
+    if entry.optional:
+        parts.append(f"with a usual value: {', '.join(entry.optional)}")
+    if entry.options:
+        parts.append(f"options: {', '.join(f'{option}={value}' for option, value in entry.options.items())}")
+    return ["", *textwrap.wrap("; ".join(parts), width)]
+
+
+def _list(entries: list[Formula], width: int) -> str:
+    longest = max(len(entry.name) for entry in entries)
+    lines = []
+    for entry in entries:
+        start = f"{entry.name:<{longest}}  "
+        lines += textwrap.wrap(
+            entry.summary, width, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False
+        )
+    return "\n".join(
+        [*lines, "", *textwrap.wrap("`attnprof predict NAME` shows one; --help how to give values.", width)]
+    )
