@@ -123,7 +123,7 @@ def test_what_is_frozen(freeze: Any, frozen: set[str]) -> None:
     with Plan(freeze=freeze).applied(model) as (_, notes):
         found = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert found == frozen
-    assert notes == [f"{len(frozen)} of {2 * 8} parameter tensors are frozen."]
+    assert notes == [f"Frozen: {len(frozen)} of {2 * 8} parameter tensors."]
     assert all(p.requires_grad for p in model.parameters())
 
 

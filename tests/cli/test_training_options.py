@@ -58,6 +58,7 @@ def seen(y):
     assert imports == [1] and type(y) is torch.Tensor
     return y.mean()
 def as_it_is(y): return y
+def forgets(y): y.mean()
 def of_two(y, target): return (y - target).sum()
 def raises(y): raise ValueError("no loss")
 def leaves(y): raise SystemExit(3)
@@ -166,7 +167,7 @@ def test_what_is_frozen(run) -> None:
     result = run("net.py:build", "--freeze", "layers.*", "--freeze", "!layers.2.*", "--optimizer", "sgd")
     assert result.phase("backward")[1] == exactly(2 * FORWARD - 4 * LINEAR)
     assert result.phase("optimizer")[2] == exactly(2 * 2 * WEIGHT)
-    assert "4 of 6 parameter tensors are frozen." in result.out
+    assert "Frozen: 4 of 6 parameter tensors." in result.out
 
 
 def test_everything_together_is_saved_and_shown_the_same(run, folder: Path) -> None:
@@ -195,6 +196,8 @@ def test_everything_together_is_saved_and_shown_the_same(run, folder: Path) -> N
         ("--loss gone.py:loss", ["gone.py does not exist."]),
         ("--loss net.py:number", ["net.py:number is an int, which cannot be called"]),
         ("--loss net.py:of_two", ["called with the model's output alone, and of_two(y, target) is not"]),
+        ("--loss net.py:forgets", ["forgets, given as the loss (--loss), returned None"]),
+        ("--freeze head", ['freeze "head" matches no parameter of Net. The first of its 6 is layers.0.up.weight.']),
         ("--loss net.py:as_it_is", ["as_it_is, given as the loss (--loss), returned Tensor float32[4,8]"]),
         ("--loss net.py:leaves", ["called sys.exit(3)"]),
     ],
@@ -248,6 +251,8 @@ def test_out_of_memory_before_there_is_an_optimizer_state_shows_what_ran(run) ->
     assert result.code == 1
     assert "MemoryError: out of memory" in result.err
     assert result.phase("forward")[1] == exactly(FORWARD)
+    assert "Incomplete: the model raised" in result.out
+    assert "a whole step was run before" not in result.out  # it is what failed
 
 
 def test_the_help_says_what_of_a_step_is_counted(run) -> None:

@@ -47,3 +47,14 @@ def test_escapes_in_a_saved_version_do_nothing() -> None:
     report = attnprof.run(nn.Linear(2, 2), (torch.ones(1, 2),))
     report.trace.meta["torch"] = "\x1b[31m2.0\nfoo"
     assert "\x1b" not in str(report)
+
+
+def test_a_number_is_no_name_in_a_sentence() -> None:
+    """The members of a Sequential are named by its class: "the inputs of 0" would be read as a count."""
+    report = attnprof.run(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), (torch.ones(2, 4),), backward=True)
+    assert "because the inputs of Sequential.0 need no gradient" in report.to_table()
+    assert report.memory is not None
+    peak = report.memory.peak.place
+    assert peak is not None
+    assert f"(at Sequential.{peak.module} aten." in " ".join(report.to_table().split())
+    assert " in Sequential.0" in report.to_table(by="memory")

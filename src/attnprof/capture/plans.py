@@ -140,7 +140,7 @@ def _frozen(model: nn.Module, patterns: Sequence[str]) -> Iterator[str]:
     try:
         total = len({id(p) for _, p in named})
         frozen = len({id(p) for _, p in named if not p.requires_grad})
-        yield f"{frozen:,} of {total:,} parameter tensors are frozen."
+        yield f"Frozen: {frozen:,} of {total:,} parameter tensors."
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)

@@ -8,6 +8,7 @@ from attnprof.analysis.memory import CacheSummary, MemorySummary, Place
 from attnprof.core.units import Units
 from attnprof.reports.columns import Column
 from attnprof.reports.fitted import fitted
+from attnprof.reports.names import called
 from attnprof.reports.text import printable
 
 NOT_TRACKED = "memory was not tracked"
@@ -40,7 +41,7 @@ def where(place: Place | None, model: str) -> str:
 
 def at(place: Place, model: str) -> str:
     """The module and the op: ``h.11.mlp.down aten.mm``."""
-    module = {"": model, "(outside)": "", "(optimizer)": ""}.get(place.module, place.module)
+    module = "" if place.module in ("(outside)", "(optimizer)") else called(place.module, model)
     return printable(f"{module} {operator(place)}".strip())
 
 

@@ -17,7 +17,7 @@ from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Column, Columns, Line
 from attnprof.reports.fitted import fitted
 from attnprof.reports.memory import operator, states, where
-from attnprof.reports.names import listed
+from attnprof.reports.names import called, listed
 from attnprof.reports.text import wrapped
 from attnprof.reports.view import View
 
@@ -135,7 +135,7 @@ def _made(group: Sequence[Block], model: str) -> str:
     if first is None:
         return "given"
     modules = dict.fromkeys(block.made_by.module for block in group if block.made_by)
-    names = [fqn or model for fqn in modules if fqn not in ("(outside)", "(optimizer)")]
+    names = [called(fqn, model) for fqn in modules if fqn not in ("(outside)", "(optimizer)")]
     inside = f" in {listed(names)}" if any(names) else ""
     return f"{first.phase} {operator(first)}{inside}"
 

@@ -11,6 +11,13 @@ from attnprof.reports.text import printable
 _LISTED = 3
 
 
+def called(fqn: str, model: str) -> str:
+    """A module in a sentence: its dotted name (``Sequential.0`` where that is but a number), or the model's class."""
+    if not fqn or not model:
+        return fqn or model
+    return f"{model}.{fqn}" if _is_number(fqn.split(".")[0]) else fqn
+
+
 def folded(names: Iterable[str]) -> dict[str, int]:
     """``h.[0-11].attn.q`` for twelve names that differ in a number, with how many names it stands for.
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from attnprof.analysis.training import Cause, Reason, Training
 from attnprof.core.units import Units, rounded
-from attnprof.reports.names import listed, place
+from attnprof.reports.names import called, listed, place
 
 _PHRASES: dict[Cause, str] = {
     "call": "some forward calls have no backward",
@@ -51,7 +51,7 @@ def _recompute(training: Training, model: str) -> str:
 def _called(fqn: str, model: str) -> str:
     if fqn == "(outside)":
         return "what runs outside any module"
-    return fqn or f"{model or 'the run'} itself"
+    return called(fqn, model) if fqn else f"{model or 'the run'} itself"
 
 
 def _signed(flops: int, whole: int) -> str:
