@@ -128,8 +128,8 @@ FORMATS: dict[str, Callable[[Study, Units], str]] = {
 def crossing_sentences(study: Study) -> list[str]:
     """One sentence for each crossing; the numbers on both sides of it were measured."""
     return [
-        f"{_TITLES[c.quantity][0]}: {c.cheaper} is cheaper than {c.dearer} from N={c.length} on, "
-        f"and not at N={c.length - 1}."
+        f"{_TITLES[c.quantity][0]}: {c.cheaper} becomes cheaper than {c.dearer} at N={c.length} "
+        f"(measured; at N={c.length - 1} it is not)."
         for c in study.crossings
     ]
 
