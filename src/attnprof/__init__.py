@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnprof import zoo
     from attnprof.analytic import Prediction, predict
+    from attnprof.analytic.binding import predicts
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
     from attnprof.capture.plans import Plan
     from attnprof.core.cost import Cost
@@ -32,6 +33,7 @@ _HOMES = {
     "run": "attnprof.api",
     "Prediction": "attnprof.analytic",
     "predict": "attnprof.analytic",
+    "predicts": "attnprof.analytic.binding",
     "Cost": "attnprof.core.cost",
     "AttnprofError": "attnprof.core.errors",
     "TraceFormatError": "attnprof.core.errors",
@@ -61,6 +63,7 @@ __all__ = [
     "fake_tensors",
     "load",
     "predict",
+    "predicts",
     "profile",
     "run",
     "zoo",

@@ -184,6 +184,7 @@ def run(
     generate: int | None = None,
     fake: bool = False,
     strict: bool = False,
+    strict_prediction: bool = False,
     memory: bool = True,
 ) -> Report:
     """Count one call of ``model(*args, **kwargs)``, and its backward and optimizer step if asked.
@@ -207,8 +208,9 @@ def run(
     ``generate`` makes so many tokens after the prompt in the arguments, greedily, without gradients and in
     evaluation mode: a prefill, then one decode step for each further token. ``report.steps`` has each apart.
 
-    Raises :class:`AttnprofError` when there is nothing to differentiate or to step, and
-    :class:`UnpricedError` under ``strict``; an exception of the model's passes through.
+    Raises :class:`AttnprofError` when there is nothing to differentiate or to step, :class:`UnpricedError` under
+    ``strict`` for an op without a formula, and :class:`attnprof.analysis.comparison.PredictionError` under
+    ``strict_prediction`` where theory and measurement differ; an exception of the model's passes through.
     """
     _check_call(model, args)
     counting = Profile(model, strict=strict, memory=memory)
@@ -224,7 +226,10 @@ def run(
         generate=generate,
         fake=fake,
     )
-    return counting.report()
+    report = counting.report()
+    if strict_prediction:
+        report.theory.require_exact()
+    return report
 
 
 def drive(

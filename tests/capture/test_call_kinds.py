@@ -86,3 +86,12 @@ def test_the_home_of_a_class() -> None:
         "": "torch.nn.modules.container",
         "0": "torch.nn.modules.linear",
     }
+
+
+def test_tensors_in_a_tuple_are_part_of_a_kind() -> None:
+    net = nn.LSTMCell(3, 3)
+    with attnprof.profile(net) as prof:
+        net(torch.ones(2, 3), (torch.ones(2, 3), torch.ones(2, 3, requires_grad=True)))
+    record = records(prof)[""]
+    assert record.calls == {(IN,): 1}
+    assert record.call_kinds == {Call((IN, f"* {IN}", f"* {IN}"), (False, False, True)): 1}

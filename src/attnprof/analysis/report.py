@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from attnprof.analysis import steps, training, tree
 from attnprof.analysis.memory import MemorySummary
@@ -17,6 +18,10 @@ from attnprof.core.signature import OpSignature
 from attnprof.core.trace import Scalar, Trace
 from attnprof.core.work import PricedOp
 from attnprof.costs.pricing import price
+
+if TYPE_CHECKING:
+    from attnprof.analysis.comparison import Compared
+    from attnprof.core.comparison import Comparison
 
 #: The phases of a report, in order. The creation of optimizer state is part of ``optimizer`` here.
 PHASES = ("forward", "backward", "recompute", "optimizer", "other")
@@ -142,6 +147,23 @@ class Report:
     def training(self) -> Training | None:
         """How the backward compares with the forward, and why; None when no contraction ran in a backward."""
         return training.explain(self.trace, self.priced, self.root)
+
+    # Theory
+
+    @cached_property
+    def theory(self) -> Compared:
+        """Measured against predicted: the comparisons, and which modules have no prediction and why."""
+        from attnprof.analysis.comparison import compare  # it needs sympy, which takes a moment to load
+
+        return compare(self.root, self.priced, self.memory)
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Measured against predicted: matmul FLOPs by module and phase, parameters and saved bytes of the model.
+
+        A module without a formula of its own is predicted to be the sum of those in it.
+        """
+        return list(self.theory.comparisons)
 
     # Honesty
 

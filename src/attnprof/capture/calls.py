@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch.nn.parameter import is_lazy
 from attnprof.capture.signatures import PLAIN
 from attnprof.core.trace import Call, ModuleRecord
 
+#: The name of tensors in a tuple or list, which are part of a call's kind alone; and of how many at most.
+_INSIDE, _MOST = "*", 8
 _current_task = torch._C._current_graph_task_id
 _function_mode_is_on = torch._C._is_torch_function_mode_enabled
 
@@ -57,14 +59,15 @@ def write(all_calls: Iterable[tuple[Calls, Collection[int]]], records: list[Modu
     for calls, ran in all_calls:
         reached = sorted(ran)
         for (index, state, *parts), spans in list(calls.seen.items()):
-            record, texts = records[index], tuple(_texts(parts))
+            record, tensors = records[index], tuple(_texts(parts))
+            texts = tuple(text for text in tensors if not text.startswith(_INSIDE))
             recomputed, count = bool(state & 1), len(spans) // 2
             if recomputed:
                 record.recomputed_calls += count
             else:
                 record.calls[texts] = record.calls.get(texts, 0) + count
             for backward, times in Counter(map(partial(_any_in, reached), spans[::2], spans[1::2])).items():
-                kind = Call(texts, tuple(parts[3::4]), backward, recomputed, not state & 2)
+                kind = Call(tensors, tuple(parts[3::4]), backward, recomputed, not state & 2)
                 record.call_kinds[kind] = record.call_kinds.get(kind, 0) + times
 
 
@@ -80,6 +83,8 @@ def _key(index: int, state: int, args: Any, kwargs: dict[str, Any] | None, outpu
         kind = value.__class__
         if kind in PLAIN:
             key += (None, value.shape, value.dtype, value.requires_grad)
+        elif kind is tuple or kind is list:
+            key += _inside(value)
         elif isinstance(value, Tensor):
             key += (None, *_asked(value))
     if kwargs:
@@ -87,6 +92,8 @@ def _key(index: int, state: int, args: Any, kwargs: dict[str, Any] | None, outpu
             kind = value.__class__
             if kind in PLAIN:
                 key += (name, value.shape, value.dtype, value.requires_grad)
+            elif kind is tuple or kind is list:
+                key += _inside(value)
             elif isinstance(value, Tensor):
                 key += (name, *_asked(value))
     kind = output.__class__
@@ -95,6 +102,13 @@ def _key(index: int, state: int, args: Any, kwargs: dict[str, Any] | None, outpu
     elif isinstance(output, Tensor):
         key += ("->", *_asked(output))
     return tuple(key)
+
+
+def _inside(values: Sequence[Any]) -> Iterable[Any]:
+    for value in values[:_MOST]:
+        kind = value.__class__
+        if kind in PLAIN:
+            yield from (_INSIDE, value.shape, value.dtype, value.requires_grad)
 
 
 def _tensors(args: Any, kwargs: dict[str, Any], output: Any) -> Iterable[tuple[str | None, Tensor]]:
@@ -113,4 +127,4 @@ def _asked(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype, bool]:
 def _texts(parts: list[Any]) -> Iterable[str]:
     for name, shape, dtype in zip(parts[::4], parts[1::4], parts[2::4], strict=True):
         text = f"{str(dtype).removeprefix('torch.')}[{','.join(map(str, shape))}]"
-        yield f"{name} {text}" if name == "->" else f"{name}={text}" if name else text
+        yield f"{name} {text}" if name in ("->", _INSIDE) else f"{name}={text}" if name else text

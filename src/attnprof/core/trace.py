@@ -34,9 +34,9 @@ class ParameterRecord:
 class Call:
     """A kind of call of a module: its tensors, and what theory has to know beside their shapes.
 
-    ``tensors`` are the arguments as in ``ModuleRecord.calls``, and ``gradients`` says which of them needed a
-    gradient. ``backward``: a backward went through the call. ``recomputed``: it repeated an earlier one for a
-    checkpoint. ``returned``: it came to its end.
+    ``tensors`` are the arguments as in ``ModuleRecord.calls``, with those in a tuple or list (``* float32[2,3]``);
+    ``gradients`` says which of them needed a gradient. ``backward``: a backward went through the call.
+    ``recomputed``: it repeated an earlier one for a checkpoint. ``returned``: it came to its end.
     """
 
     tensors: tuple[str, ...]

@@ -1,0 +1,48 @@
+"""Measured against predicted: values that travel from analysis to reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TermValue:
+    """One named term of a closed form, as a number and, where it has one, as a formula in symbols."""
+
+    name: str
+    value: int
+    expression: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpShare:
+    """Calls of one op in one module, and what they amount to in the quantity compared."""
+
+    op: str
+    module: str
+    calls: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One quantity of one module, as it was measured and as theory has it, with all that is inside the module.
+
+    ``formula`` names the closed form; it is empty for a module without one, which is predicted to be the sum of
+    the modules in it. ``phase`` is empty for what belongs to none (parameters). ``ops`` explain the residual: those
+    that no formula accounts for, dearest first.
+    """
+
+    module: str
+    formula: str
+    phase: str
+    quantity: str
+    measured: int
+    predicted: int
+    terms: tuple[TermValue, ...] = ()
+    ops: tuple[OpShare, ...] = ()
+
+    @property
+    def residual(self) -> int:
+        """Measured less predicted."""
+        return self.measured - self.predicted
