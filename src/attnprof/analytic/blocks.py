@@ -96,7 +96,9 @@ class Tape:
         if y.needs_grad != x.needs_grad:
             start, same = len(self._terms), times - 1
             y = write(self.tensor(x.name, y.elements, y.needs_grad))
-        self._terms[start:] = [term.map(lambda expression: same * expression) for term in self._terms[start:]]
+        self._terms[start:] = [
+            term.map(lambda expression: (same * expression).expand()) for term in self._terms[start:]
+        ]
         return y
 
     def checkpointed(self, x: Tensor, write: Callable[[Tensor], Tensor], early_stop: bool) -> Tensor:
@@ -308,7 +310,7 @@ class Tape:
     def layer_norm(self, x: Tensor, rows: Expr, d: Expr, name: str, out: str) -> Tensor:
         """LayerNorm over rows of d, with weight and bias: 5 d + 2 per row and 2 d; x, mean and 1 / std are kept."""
         weight = self.weight(name, 2 * d)
-        self.note(name, "vector_flops", rows * (5 * d + 2) + 2 * rows * d)
+        self.note(name, "vector_flops", 7 * rows * d + 2 * rows)
         self.traffic(name, (x, weight), rows * d + 2 * rows)
         made = self.tensor(out, rows * d, x.needs_grad or weight.needs_grad)
         if made.needs_grad:

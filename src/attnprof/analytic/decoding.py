@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
-from sympy import Dummy, Eq, Expr, Integer, Piecewise, summation
+from sympy import Add, Dummy, Eq, Expr, Integer, Piecewise, Poly, factor, summation
 
 from attnprof.analytic.attention import Heads, cache, explicit_pairs, head_width, project, project_back
 from attnprof.analytic.blocks import Tape, Tensor
@@ -87,6 +88,18 @@ def decode_layer(
     return _layer(tape, at, x, 4 * d if f is None else f, cached.needs_grad, _of_several(T, T * S))
 
 
+@lru_cache
+def _sum_of_powers(power: int, T: Expr) -> Expr:
+    """1 + 2^p + ... + T^p."""
+    t = Dummy("t", integer=True, positive=True)
+    return summation(t**power, (t, 1, T))
+
+
+def _sum(expression: Expr, t: Expr, T: Expr) -> Expr:
+    """A polynomial in t over t = 1 .. T."""
+    return Add(*(c * _sum_of_powers(power, T) for (power,), c in Poly(expression, t).terms()))
+
+
 def _steps(tape: Tape, step: Heads, L: Expr, f: Expr, t: Expr, T: Expr, mask: Expr | None) -> None:
     """L layers in a step of sizes in t, summed over t = 1 .. T; the weights are those of one step, x is kept once."""
     one = tape.child()
@@ -100,8 +113,8 @@ def _steps(tape: Tape, step: Heads, L: Expr, f: Expr, t: Expr, T: Expr, mask: Ex
             return term
         if term.quantity == "saved_bytes" and term.name == "layers.inputs":
             return term.map(lambda _: step.B * T * step.d * e)
-        first = 2 if term.name.endswith("mask") else 1  # a single token has no mask
-        return term.map(lambda expression: summation(expression.expand(), (t, first, T)))
+        unmasked = 1 if term.name.endswith("mask") else 0  # the first step has a single token, and no mask
+        return term.map(lambda expression: factor(_sum(expression, t, T) - unmasked * expression.subs(t, 1)))
 
     with one.scope("layers"):
         h = layer(x)

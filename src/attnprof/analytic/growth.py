@@ -14,7 +14,16 @@ Monomial = dict[Any, Any]
 #: What is never more than what: (smaller, larger).
 _BOUNDS = [
     (symbol(small), symbol(large))
-    for small, large in (("Hkv", "H"), ("H", "d"), ("w", "T"), ("g", "T"), ("C", "T"), ("k", "T"), ("k", "E"))
+    for small, large in (
+        ("Hkv", "H"),
+        ("H", "d"),
+        ("w", "T"),
+        ("g", "T"),
+        ("C", "T"),
+        ("chunk", "T"),
+        ("k", "T"),
+        ("k", "E"),
+    )
 ]
 
 
@@ -39,6 +48,8 @@ def _bounded(expression: Expr) -> Expr:
     """The expression with every function replaced by a polynomial (and logarithm) that grows like it."""
     if isinstance(expression, Pow) and expression.base == 2 and isinstance(expression.exp, CeilLog2 | FloorLog2):
         return _bounded(expression.exp.args[0])
+    if isinstance(expression, Pow) and expression.exp.is_negative and isinstance(expression.base, ceiling):
+        return _bounded(expression.base.args[0]) ** expression.exp  # rounding up makes a denominator larger
     if not expression.args:
         return expression
     args = [_bounded(arg) for arg in expression.args]
@@ -47,7 +58,7 @@ def _bounded(expression: Expr) -> Expr:
     if isinstance(expression, floor):
         return args[0]
     if isinstance(expression, Min):
-        return min(args, key=lambda arg: (len(arg.free_symbols), arg.is_Add, str(arg)))  # min(w, T - 1) is w
+        return min(args, key=lambda arg: (symbol("T") in arg.free_symbols, str(arg)))  # min(w, T - 1) is w
     if isinstance(expression, Max):
         return Add(*args)
     if isinstance(expression, CausalTiles):

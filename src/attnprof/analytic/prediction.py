@@ -202,5 +202,6 @@ def merged(terms: Iterable[Term]) -> tuple[Term, ...]:
         useful = None
         if first.useful is not None or term.useful is not None:
             useful = sum((t.expression if t.useful is None else t.useful for t in (first, term)), Integer(0))
-        found[key] = replace(first, expression=first.expression + term.expression, useful=useful)
+        both = (first.expression + term.expression).expand()
+        found[key] = replace(first, expression=both, useful=useful)
     return tuple(found.values())

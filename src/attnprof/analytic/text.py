@@ -86,7 +86,7 @@ def _values(prediction: Prediction, expressions: list[Expr], kind: Kind, units: 
 def _beside(start: str, formula: str, width: int) -> list[str]:
     """A formula beside its name and value, further lines below its beginning, or below it all on a narrow screen."""
     room = width - len(start) - 2
-    if room < 24:
+    if room < max(map(len, formula.split())):
         below = textwrap.wrap(formula, max(width - 4, 20), break_long_words=False, break_on_hyphens=False)
         return [start, *(f"    {line}" for line in below)]
     first, *more = textwrap.wrap(formula, room, break_long_words=False, break_on_hyphens=False)

@@ -10,7 +10,7 @@ from sympy import Expr
 from attnprof.analytic.blocks import INT64, Tape, Tensor
 from attnprof.analytic.registry import Formula, Sizes, find, formula
 from attnprof.core.errors import AttnprofError
-from attnprof.core.sizes import one_of
+from attnprof.core.sizes import one_of, positive
 
 
 def _part(role: str, name: str) -> Formula:
@@ -21,17 +21,19 @@ def _part(role: str, name: str) -> Formula:
     return entry
 
 
-def _check(parts: Collection[Formula], given: Collection[str], options: Mapping[str, Any]) -> None:
-    """Raise for a symbol that no part has, or an option of another kind."""
-    for symbol in given:
-        if not any(symbol in part.symbols for part in parts):
+def _check(parts: Collection[Formula], given: Mapping[str, Any]) -> None:
+    """Raise for a symbol that no part has, or one whose value is of another kind."""
+    for name, value in given.items():
+        having = [part for part in parts if name in part.symbols]
+        if not having:
             known = sorted({s for part in parts for s in part.symbols} - {"B", "T"})
             names = " and ".join(part.name for part in parts)
-            raise AttnprofError(f"{names} have no symbol {symbol!r}, only {', '.join(known)}.")
-    for name, value in options.items():
-        for part in parts:
+            raise AttnprofError(f"{names} have no symbol {name!r}, only {', '.join(known)}.")
+        for part in having:
             if name in part.options:
                 part.check(name, value)
+            elif value is not None or not (name in part.nullable or name in part.optional):
+                positive(**{name: value})
 
 
 @formula("transformer", vector=True)
@@ -75,7 +77,7 @@ def stack(
 ) -> Tensor:
     """The blocks; ``own`` are the sizes that are no part's."""
     parts = _part("mixer", mixer), _part("ffn", ffn)
-    _check(parts, [n for n in (*sizes.values, *options) if n not in own], options)
+    _check(parts, {n: v for n, v in {**sizes.values, **options}.items() if n not in own})
     if checkpoint is not None:
         one_of(("reentrant", "non-reentrant"), checkpoint=checkpoint)
     if checkpoint == "reentrant" and not x.needs_grad:

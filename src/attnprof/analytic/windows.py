@@ -237,9 +237,9 @@ def hybrid(
     features = feature_map(tape, q), feature_map(tape, k), v
     with tape.scope("window"):
         useful = window_pairs(T, w, causal)
-        # The linear part keeps q as well. In whole blocks it is not copied when one matrix holds them as they are.
-        in_place = And(Eq(Mod(T, w), 0), Or(Eq(H, 1), And(Eq(T, w), Or(Eq(B, 1), Eq(T, 1)))))
-        near = in_blocks(tape, at, q, k, v, Blocks(T, w, 2 if causal else 3), useful, in_place)
+        # The linear part keeps q, if it has a gradient, and whole blocks of one matrix are q as it is.
+        in_place = q.needs_grad and And(Eq(Mod(T, w), 0), Or(Eq(H, 1), And(Eq(T, w), Or(Eq(B, 1), Eq(T, 1)))))
+        near = in_blocks(tape, at, q, k, v, Blocks(T, w, 2 if causal else 3), useful, in_place or false)
     with tape.scope("linear"):
         if causal:
             far = causal_linear_attention(tape, at, *features, chunk=w)
