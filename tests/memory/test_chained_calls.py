@@ -70,6 +70,35 @@ def test_after_a_backward_it_starts_again() -> None:
     assert [call.bytes for call in read(run, cell).memory.saved] == [3 * ROW, 6 * ROW] * 2
 
 
+def test_what_a_backward_freed_is_saved_no_more() -> None:
+    """Though its nodes are still behind the output, and the input that they had saved still lives."""
+    layer, x = nn.Linear(D, D), torch.randn(N, D)
+
+    def run() -> None:
+        y = layer(x)
+        y.sum().backward()
+        nn.Tanh()(y)
+
+    assert [call.bytes for call in read(run).memory.saved] == [ROW, ROW]
+
+
+def test_what_died_of_an_earlier_call_is_saved_no_more() -> None:
+    """One of its two outputs was dropped, and the graph behind that one with it."""
+
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.exp(), x.sigmoid()
+
+    x = torch.randn(N, D, requires_grad=True)
+
+    def run() -> None:
+        first, second = Two()(x)
+        del second
+        nn.Tanh()(first)
+
+    assert [call.bytes for call in read(run).memory.saved] == [2 * ROW, 2 * ROW]
+
+
 def branches() -> None:
     """Calls that fork, meet, leave the modules in between, and use what others left as an attribute."""
     torch.manual_seed(0)

@@ -109,6 +109,14 @@ def test_models_that_are_not_named_count_once_they_run() -> None:
     assert sum(reading.of_kind("parameter")) == total
 
 
+def test_frozen_parameters_of_a_model_that_is_not_named_are_not_saved() -> None:
+    """The gradient of x needs the weight, which no gradient leads to."""
+    layer, x = nn.Linear(D, D).requires_grad_(False), rows().requires_grad_()
+    reading = read(lambda: layer(x).sum().backward())
+    assert reading.memory.saved == []
+    assert reading.memory.state_bytes["parameter"] == E * (D * D + D)
+
+
 def test_parameters_of_a_short_lived_module_are_not_saved_activations() -> None:
     """Built anew in every forward, and gone when it returns; the graph has its parameters until the backward."""
 
