@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sympy import Eq, Expr, Integer, Not, Or
+from sympy import And, Expr, Integer, Ne
 
 from attnprof.analytic.blocks import BOOL, Tape, Tensor
 from attnprof.analytic.registry import Sizes, formula
@@ -62,8 +62,8 @@ def explicit(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, causal: boo
     each = 2 * at.B * at.n
     flops, useful = each * at.T * at.S, each * at.T * (at.T + 1) / 2 if causal else None
     elements = at.B * at.H * at.T * at.S
-    one_matrix_each = Or(Eq(at.B, 1), Eq(at.H, 1), Eq(at.T, 1))  # else the heads of a batch are copied side by side
-    q, k, v = (tape.copy(t, only_if=Not(one_matrix_each)) for t in (q, k, v))
+    apart = And(Ne(at.B, 1), Ne(at.H, 1), Ne(at.T, 1))  # heads of several samples: no one stride leads through them
+    q, k, v = (tape.copy(t, only_if=apart) for t in (q, k, v))
     scores = tape.product("scores", q, k, flops, "scores", elements, useful)
     scores = tape.scale(scores)
     if causal:
@@ -71,7 +71,7 @@ def explicit(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, causal: boo
         tape.missing |= {"read_bytes", "write_bytes"}  # of making the mask
     probabilities = tape.softmax(scores, at.B * at.H * at.T)
     y = tape.product("weighted_sum", probabilities, v, flops, "weighted sum", at.B * at.T * at.n, useful)
-    return tape.copy(y, "heads merged", only_if=Not(Or(Eq(at.H, 1), Eq(at.T, 1))))
+    return tape.copy(y, "heads merged", only_if=And(Ne(at.H, 1), Ne(at.T, 1)))
 
 
 def explicit_pairs(

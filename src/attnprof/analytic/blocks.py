@@ -325,10 +325,10 @@ class Tape:
         ``only_if``: sizes for which it is a view instead, of as many elements, move nothing.
         """
         made = self.tensor(out or x.name, x.elements if elements is None else elements, x.needs_grad, x.item_bytes)
-        moved = made.elements if only_if is true else Piecewise((made.elements, only_if), (0, True))
-        read = x.elements if only_if is true else Piecewise((x.elements, only_if), (0, True))
-        self.note(f"copy of {x.name}", "read_bytes", read * x.item_bytes)
-        self.note(f"copy of {x.name}", "write_bytes", moved * x.item_bytes)
+        moved: tuple[tuple[Quantity, Expr], ...] = ("read_bytes", x.elements), ("write_bytes", made.elements)
+        for quantity, elements in moved:
+            moving = elements * x.item_bytes
+            self.note(f"copy of {x.name}", quantity, Piecewise((moving, only_if), (0, True)))
         return made
 
     def traffic(self, name: str, read: Collection[Tensor], written: Expr) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Collection
+from typing import Any
 
 import sympy
-from sympy import Expr
+from sympy import And, Expr, Or, true
+from sympy.printing.str import StrPrinter
 
 from attnprof.analytic.growth import leading
 from attnprof.analytic.prediction import Phase, Prediction, Quantity, Term
@@ -32,9 +34,54 @@ TITLES: dict[Quantity, tuple[str, Kind]] = {
 _DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no types
+    """Functions and cases as people write them: ``ceil(T/w)``, ``(T if w=1 else 0)``."""
+
+    def _print_ceiling(self, function: Any) -> str:
+        return f"ceil({self.stringify(function.args, ', ')})"
+
+    def _print_Min(self, function: Any) -> str:  # noqa: N802 - the name sympy asks for
+        return f"min({self.stringify(sorted(function.args, key=str), ', ')})"
+
+    def _print_Max(self, function: Any) -> str:  # noqa: N802
+        return f"max({self.stringify(sorted(function.args, key=str), ', ')})"
+
+    def _print_Piecewise(self, cases: Any) -> str:  # noqa: N802
+        text = ""
+        for expression, condition in cases.args:
+            text += str(self._print(expression))
+            text += "" if condition is true else f" if {self._print(condition)} else "
+        return f"({text})"
+
+    def _print_CeilLog2(self, function: Any) -> str:  # noqa: N802
+        return f"ceil(log2({self._print(function.args[0])}))"
+
+    def _print_FloorLog2(self, function: Any) -> str:  # noqa: N802
+        return f"floor(log2({self._print(function.args[0])}))"
+
+    def _print_BitCount(self, function: Any) -> str:  # noqa: N802
+        return f"ones({self._print(function.args[0])})"
+
+    def _print_Mod(self, remainder: Any) -> str:  # noqa: N802
+        return " mod ".join(map(self._print, remainder.args))
+
+    def _print_Relational(self, relation: Any) -> str:  # noqa: N802
+        sign = {"==": "=", "!=": "≠", "<=": "≤", ">=": "≥"}.get(relation.rel_op, relation.rel_op)
+        return f"{self._print(relation.lhs)}{sign}{self._print(relation.rhs)}"
+
+    def _print_And(self, condition: Any) -> str:  # noqa: N802
+        return " and ".join(sorted(self._grouped(arg) for arg in condition.args))
+
+    def _print_Or(self, condition: Any) -> str:  # noqa: N802
+        return " or ".join(sorted(self._grouped(arg) for arg in condition.args))
+
+    def _grouped(self, condition: Any) -> str:
+        return f"({self._print(condition)})" if isinstance(condition, And | Or) else str(self._print(condition))
+
+
 def plain(expression: Expr) -> str:
     """An expression on one line: ``2·B·T·d²``."""
-    text = re.sub(r"\*\*(\d+)", lambda m: m[1].translate(_DIGITS), str(expression))
+    text = re.sub(r"\*\*(\d+)", lambda m: m[1].translate(_DIGITS), str(_Printer().doprint(expression)))
     return text.replace("**", "^").replace("*", "·")
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from attnprof.analytic.registry import Formula
 
 _NARROWEST = 40
+_FLAG = "true"
 _WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -51,7 +52,10 @@ def predict(
     latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
     units: options.UnitsText = "decimal",
 ) -> None:
-    """Say what theory says a mechanism costs: named terms, totals and growth. Needs no torch."""
+    """Say what theory says a mechanism costs: named terms, totals and growth. Needs no torch.
+
+    Example: attnprof predict gqa --B 1 --T 4096 --d 4096 --H 32 --Hkv 8
+    """
     shown = Units.parse(units)
     name, symbols = _parsed(asked or [])
 
@@ -61,6 +65,9 @@ def predict(
     if name is None:
         print(_list([analytic.find(known) for known in analytic.names()], width))
         return
+    for symbol, value in symbols.items():
+        if value is True and symbol in (*analytic.find(name).sizes, *analytic.find(name).optional, "e"):
+            raise AttnprofError(f"{symbol} has no value: --{symbol} 128.")
     found = analytic.predict(name, frozen=frozen or (), input_grad=input_grad, **symbols)
     part = _part(found, backward or bool(frozen) or not input_grad)
     if states is not None:
@@ -82,10 +89,10 @@ def _parsed(tokens: list[str]) -> tuple[str | None, dict[str, Any]]:
             continue
         symbol, equals, value = token.lstrip("-").partition("=")
         if not equals:
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else _FLAG
         if symbol in ("name", "frozen", "input_grad"):
             raise AttnprofError(f"there is no symbol {symbol!r}.")
-        symbols[symbol.replace("-", "_")] = _value(value)
+        symbols[symbol] = _value(value)
     if symbols and name is None:
         raise AttnprofError(f"--{next(iter(symbols))} of what? `attnprof predict` lists the mechanisms.")
     return name, symbols
