@@ -115,6 +115,22 @@ def test_a_model_on_meta_gets_its_inputs_there(attnprof) -> None:
         assert f"{FORWARD:,}" in result.out
 
 
+def test_strict_shows_the_table_first(attnprof, folder: Path) -> None:
+    (folder / "own.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "@torch.library.custom_op('stricttest::double', mutates_args=())\n"
+        "def double(x: torch.Tensor) -> torch.Tensor: return x * 2\n"
+        "class Net(nn.Module):\n    def forward(self, x): return double(x)\n"
+        "def build(): return Net(), (torch.ones(4),)\n"
+    )
+    for arguments in (("run", "own.py:build", "-o", "run.json"), ("report", "run.json")):
+        result = attnprof(*arguments, "--strict")
+        assert result.code == 2
+        assert "no formula: stricttest.double" in result.out
+        assert result.err.startswith("attnprof: 1 op has no formula: stricttest.double")
+        assert result.err.count("\n") == 1
+
+
 def test_a_saved_run_is_shown_the_same(attnprof, folder: Path) -> None:
     shown = attnprof("run", "net.py:build", "--backward", "-o", "run.json")
     again = attnprof("report", "run.json")
@@ -188,7 +204,10 @@ def test_a_fake_run_of_a_model_that_looks_at_values_says_so(attnprof) -> None:
         ("report net.py", "net.py is not a trace"),
         ("run", "Missing argument 'TARGET'. See `attnprof run --help`."),
         ("run net.py:build --bakward", "No such option: --bakward"),
-        ("run net.py:build --depth -1", "Invalid value for '--depth'"),
+        ("run net.py:build --depth -1", "depth -1 is below 0, the model itself."),
+        ("run net.py:build --top 0", "top 0 would show nothing: give 1 or more."),
+        ("run net.py:build --seed -1", "seed -1 is not a number from 0 to 2**63 - 1."),
+        (f"run net.py:build --seed {2**63}", "is not a number from 0 to 2**63 - 1."),
         ("run net.py:build --generate some", "Invalid value for '--generate'"),
         ("run net.py:build net.py:bare", "unexpected extra argument"),
         ("measure net.py:build", "No such command 'measure'. See `attnprof --help`."),

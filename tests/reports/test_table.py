@@ -11,6 +11,8 @@ from attnprof.core.cost import ZERO, Cost
 from attnprof.core.errors import AttnprofError
 from attnprof.core.signature import OpSignature
 from attnprof.core.tensor import TensorMeta, contiguous_stride
+from attnprof.core.units import Units
+from attnprof.reports.columns import Columns, Line, layouts
 from attnprof.reports.rows import SCREENFUL, Branch, branches, rows
 from attnprof.reports.table import coverage, render
 from attnprof.reports.text import printable, shortened, wrapped
@@ -337,3 +339,22 @@ def test_a_number_keeps_its_unit_when_a_line_ends(number: str) -> None:
         assert " ".join(line.strip() for line in text).count(together) == 1
         assert any(together in line for line in text)
         assert max(map(len, text)) <= width
+
+
+@pytest.mark.parametrize("sort", ["calls", "params", "saved", "vector", "read", "written"])
+def test_what_rows_are_sorted_by_is_the_last_to_go(sort: str) -> None:
+    cost = Cost(matmul_flops=8, vector_flops=4, read_bytes=4, write_bytes=4)
+    columns = Columns([Line(1, 2, {"forward": cost}, saved=3)], ("forward",), Units())
+    shown = [
+        [{column.heading[0] for column in choice} for choice in layouts(columns, 12, params=True, sort=key)]
+        for key in (sort, None)
+    ]
+    assert [sort in names for names in shown[0]] == [True] * (len(shown[0]) - 1) + [False]
+    assert [sort in names for names in shown[1]].count(False) > 1
+    assert shown[0][-1] == shown[1][-1] == {"matmul"}
+
+
+def test_tied_parameters_are_sorted_as_they_are_shown() -> None:
+    found = table(stack().report(), sort="params")
+    assert list(found)[-1] == "head (= embed)"
+    assert found["head (= embed)"][1] == "–"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -170,9 +169,9 @@ def _with_source(row: str, source: str, width: int) -> list[str]:
     """A row and its source beside it, or below it where there is no room."""
     room = width - len(row) - 2
     if room >= 30:
-        first, *more = textwrap.wrap(source, room)
+        first, *more = wrapped(source, room, indent="")
         return [f"{row}  {first}", *(" " * (len(row) + 2) + line for line in more)]
-    return [row, *(f"    {line}" for line in textwrap.wrap(source, width - 4))]
+    return [row, *(f"    {line}" for line in wrapped(source, width - 4, indent=""))]
 
 
 def _ridge(value: float | None) -> str | None:

@@ -15,7 +15,7 @@ By = Annotated[
 ]
 Depth = Annotated[
     int | None,
-    typer.Option(min=0, help="Levels of modules below the model. Default: as many as fit about one screen."),
+    typer.Option(metavar="N", help="Levels of modules below the model. Default: as many as fit about one screen."),
 ]
 Sort = Annotated[
     str | None,
@@ -24,7 +24,7 @@ Sort = Annotated[
     ),
 ]
 Top = Annotated[
-    int | None, typer.Option(min=1, help="Only the N largest of each level (or N ops), the rest as one line.")
+    int | None, typer.Option(metavar="N", help="Only the N largest of each level (or N ops), the rest as one line.")
 ]
 Phase = Annotated[
     str | None, typer.Option(metavar="PHASE", help="Only forward, backward, recompute, optimizer or other.")

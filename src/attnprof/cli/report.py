@@ -32,8 +32,8 @@ def report(
     from attnprof import api
 
     loaded = api.load(path)
-    if strict:
-        loaded.require_priced()
     print(loaded.to_table(view=view))
     if spec is not None:
         fitting.show([fitting.verdict(loaded, spec, view.units)])
+    if strict:
+        loaded.require_priced()

@@ -59,7 +59,7 @@ def run(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the weights and of the --input values.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and of the --input values.")] = 0,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Save the run as JSON too.", show_default=False),
@@ -76,6 +76,8 @@ def run(
     Example: attnprof run model.py:build --input 'x=float32[8,3,224,224]' --backward --optimizer adamw
     """
     view = View.of(by=by, depth=depth, sort=sort, top=top, phase=phase, units=units)
+    if not 0 <= seed < 2**63:
+        raise AttnprofError(f"seed {seed} is not a number from 0 to 2**63 - 1.")
     specs = [input_specs.parse(text) for text in inputs or []]
     if output is not None:
         check_writable(output)

@@ -19,6 +19,7 @@ class Line:
     params: int | None
     costs: Mapping[str, Cost]
     saved: int = 0
+    predicted: str = ""
 
     @property
     def total(self) -> Cost:
@@ -94,6 +95,12 @@ class Columns:
         cells = align([share(cost.flops, whole) for cost in self.totals])
         return Column(("% of", "FLOPs"), tuple(cells))
 
+    def predicted(self) -> list[Column]:
+        """What theory says of each row; no column where it says nothing of any."""
+        cells = [line.predicted for line in self.lines]
+        wide = max(map(len, cells))
+        return [Column(("", "predicted"), tuple(cell.ljust(wide) for cell in cells))] if any(cells) else []
+
     def _matmul(self, costs: Sequence[Cost], phase: str = "") -> Column:
         unit, cells = self.units.column([cost.matmul_flops for cost in costs], "matmul")
         return Column(("matmul", f"{phase} {unit}".strip()), tuple(cells))
@@ -107,24 +114,42 @@ class Columns:
         return Column((name, unit), tuple(cells))
 
 
-def layouts(columns: Columns, whole: int, *, params: bool) -> list[list[Column]]:
-    """Sets of columns, the fullest first: the order in which columns give way on a narrow terminal."""
-    calls, share = [columns.calls()], [columns.share(whole)]
-    vector = [columns.vector()] if columns.has_vector else []
-    size = [columns.params()] if params else []
-    saved = [columns.saved()] if columns.has_saved else []
-    matmul, one = columns.matmul_by_phase(), [columns.matmul()]
-    both, traffic = [columns.read(), columns.written()], [columns.traffic()]
-    rate = [columns.intensity()]
-    return [
-        calls + size + saved + matmul + vector + both + rate + share,
-        calls + size + saved + matmul + vector + traffic + rate + share,
-        calls + size + matmul + vector + traffic + rate + share,
-        calls + matmul + vector + traffic + rate + share,
-        matmul + vector + traffic + rate + share,
-        matmul + vector + traffic + share,
-        one + vector + traffic + share,
-        one + vector + traffic,
-        one + vector,
-        one,
-    ]
+#: How columns give way on a narrow terminal, one step after the other: which go, and which stand in for them.
+_GIVING_WAY = (
+    (("read", "written"), "bytes"),
+    (("saved",), ""),
+    (("params",), ""),
+    (("calls",), ""),
+    (("predicted",), ""),
+    (("FLOP/B",), ""),
+    (("matmul by phase",), "matmul"),
+    (("share",), ""),
+    (("bytes",), ""),
+    (("vector",), ""),
+)
+
+
+def layouts(columns: Columns, whole: int, *, params: bool, sort: str | None = None) -> list[list[Column]]:
+    """Sets of columns, the fullest first; what the rows are sorted by is in all but the last."""
+    every = {
+        "calls": [columns.calls()],
+        "params": [columns.params()] if params else [],
+        "saved": [columns.saved()] if columns.has_saved else [],
+        "matmul by phase": columns.matmul_by_phase(),
+        "matmul": [columns.matmul()],
+        "vector": [columns.vector()] if columns.has_vector else [],
+        "read": [columns.read()],
+        "written": [columns.written()],
+        "bytes": [columns.traffic()],
+        "FLOP/B": [columns.intensity()],
+        "share": [columns.share(whole)],
+        "predicted": columns.predicted(),
+    }
+    shown = set(every) - {"matmul", "bytes"}
+    sets = [shown]
+    for gone, instead in _GIVING_WAY:
+        if sort not in gone:
+            shown = shown - set(gone) | {instead}
+            sets.append(shown)
+    sets.append({"matmul"})
+    return [[column for name in every if name in names for column in every[name]] for names in sets]

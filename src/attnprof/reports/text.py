@@ -9,7 +9,7 @@ import textwrap
 #: The width where no terminal says its own (a pipe, a file), and the least that a text is made for.
 _WIDTH, _NARROWEST = 120, 40
 #: The space between a number and its unit or prefix: ``8 k``, ``2.61 GB``.
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=([kMGTPEZYRQ]i?)?(B|FLOP|MAC)\b|[kMGTPEZYRQ]\b)")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=([kMGTPEZYRQ]i?)?(B|FLOP|MAC|Hz)\b|[kMGTPEZYRQ]\b)")
 _FIRM = "\N{NO-BREAK SPACE}"
 
 
@@ -30,7 +30,7 @@ def shortened(text: str, width: int, *, tail: int = 0) -> str:
     return f"{text[: max(width - 1 - tail, 0)]}…{text[len(text) - tail :]}"
 
 
-def wrapped(text: str, width: int) -> list[str]:
+def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
     """Prose as lines of at most ``width`` characters, units beside their numbers, all lines but the first indented."""
-    lines = textwrap.wrap(_BEFORE_UNIT.sub(_FIRM, text), width, subsequent_indent="  ", break_on_hyphens=False)
+    lines = textwrap.wrap(_BEFORE_UNIT.sub(_FIRM, text), width, subsequent_indent=indent, break_on_hyphens=False)
     return [line.replace(_FIRM, " ") for line in lines] or [""]
