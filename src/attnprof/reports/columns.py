@@ -19,7 +19,6 @@ class Line:
     params: int | None
     costs: Mapping[str, Cost]
     saved: int = 0
-    predicted: str = ""
 
     @property
     def total(self) -> Cost:
@@ -95,12 +94,6 @@ class Columns:
         cells = align([share(cost.flops, whole) for cost in self.totals])
         return Column(("% of", "FLOPs"), tuple(cells))
 
-    def predicted(self) -> list[Column]:
-        """What theory says of each row; no column where it says nothing of any."""
-        cells = [line.predicted for line in self.lines]
-        wide = max(map(len, cells))
-        return [Column(("", "predicted"), tuple(cell.ljust(wide) for cell in cells))] if any(cells) else []
-
     def _matmul(self, costs: Sequence[Cost], phase: str = "") -> Column:
         unit, cells = self.units.column([cost.matmul_flops for cost in costs], "matmul")
         return Column(("matmul", f"{phase} {unit}".strip()), tuple(cells))
@@ -120,7 +113,6 @@ _GIVING_WAY = (
     (("saved",), ""),
     (("params",), ""),
     (("calls",), ""),
-    (("predicted",), ""),
     (("FLOP/B",), ""),
     (("matmul by phase",), "matmul"),
     (("share",), ""),
@@ -143,7 +135,6 @@ def layouts(columns: Columns, whole: int, *, params: bool, sort: str | None = No
         "bytes": [columns.traffic()],
         "FLOP/B": [columns.intensity()],
         "share": [columns.share(whole)],
-        "predicted": columns.predicted(),
     }
     shown = set(every) - {"matmul", "bytes"}
     sets = [shown]
