@@ -19,6 +19,7 @@ class Line:
     params: int | None
     costs: Mapping[str, Cost]
     saved: int = 0
+    predicted: str = ""
 
     @property
     def total(self) -> Cost:
@@ -94,6 +95,12 @@ class Columns:
         cells = align([share(cost.flops, whole) for cost in self.totals])
         return Column(("% of", "FLOPs"), tuple(cells))
 
+    def predicted(self, ops: bool = True) -> list[Column]:
+        """What theory says of each row, with or without the ops that differ; no column where it says nothing."""
+        cells = [line.predicted if ops else line.predicted.partition(" in")[0] for line in self.lines]
+        wide = max(map(len, cells))
+        return [Column(("", "predicted".ljust(wide)), tuple(cell.ljust(wide) for cell in cells))] if any(cells) else []
+
     def _matmul(self, costs: Sequence[Cost], phase: str = "") -> Column:
         unit, cells = self.units.column([cost.matmul_flops for cost in costs], "matmul")
         return Column(("matmul", f"{phase} {unit}".strip()), tuple(cells))
@@ -113,6 +120,8 @@ _GIVING_WAY = (
     (("saved",), ""),
     (("params",), ""),
     (("calls",), ""),
+    (("predicted",), "predicted, no ops"),
+    (("predicted, no ops",), ""),
     (("FLOP/B",), ""),
     (("matmul by phase",), "matmul"),
     (("share",), ""),
@@ -135,8 +144,10 @@ def layouts(columns: Columns, whole: int, *, params: bool, sort: str | None = No
         "bytes": [columns.traffic()],
         "FLOP/B": [columns.intensity()],
         "share": [columns.share(whole)],
+        "predicted": columns.predicted(),
+        "predicted, no ops": columns.predicted(ops=False),
     }
-    shown = set(every) - {"matmul", "bytes"}
+    shown = set(every) - {instead for _, instead in _GIVING_WAY}
     sets = [shown]
     for gone, instead in _GIVING_WAY:
         if sort not in gone:

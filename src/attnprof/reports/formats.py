@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import asdict
 from typing import Any
 
 from tabulate import tabulate
@@ -20,8 +21,8 @@ from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import Cost
 from attnprof.core.errors import AttnprofError
 from attnprof.reports import rows as tree_rows
-from attnprof.reports.columns import Column, Columns, Line, layouts
-from attnprof.reports.table import coverage, parameters, subject, summaries, unpriced
+from attnprof.reports.columns import Column, Columns, layouts
+from attnprof.reports.table import coverage, layer_lines, subject, summaries, unpriced
 from attnprof.reports.text import printable
 from attnprof.reports.view import View
 
@@ -46,6 +47,7 @@ def to_json(report: Report) -> str:
         "coverage": report.coverage,
         "memory": None if report.memory is None else _memory(report.memory),
         "training": None if report.training is None else _training(report.training),
+        "comparisons": [{**asdict(c), "residual": c.residual} for c in report.comparisons],
         "steps": [
             {"label": s.label, **_numbers(s.cost), "cache_bytes": s.cache_bytes, "cache_tokens": s.tokens}
             for s in report.steps
@@ -123,7 +125,7 @@ def _layers(report: Report, view: View, art: bool = True) -> tuple[list[str], li
     phases = PHASES if view.phase is None else (view.phase,)
     root = tree_rows.branches(report, phases)
     shown, _ = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)
-    lines = [Line(row.branch.calls, parameters(row.branch), row.branch.costs, row.branch.saved) for row in shown]
+    lines = layer_lines(report, [row.branch for row in shown], phases, view.units)
     columns = layouts(Columns(lines, phases, view.units), root.total.flops, params=bool(root.params))[0]
     labels = [row.label if art else r"\quad " * (len(row.art) // 3) + _latex(row.branch.label) for row in shown]
     return labels, columns

@@ -17,6 +17,8 @@ from attnprof.core.cost import ZERO, Cost
 from attnprof.core.trace import OPTIMIZER, OUTSIDE
 from attnprof.reports.text import printable
 
+#: The name of a row of ops that a module ran itself.
+OWN = "(own ops)"
 #: Rows that fit about one screen: the depth that nobody asked for is the largest within it.
 SCREENFUL = 40
 
@@ -134,7 +136,7 @@ class _Builder:
         )
         if children and (own or saved):
             key = self._key("own", own)
-            children.insert(0, Branch("(own ops)", None, own, params, fqns=(node.fqn,), key=key, own=True, saved=saved))
+            children.insert(0, Branch(OWN, None, own, params, fqns=(node.fqn,), key=key, own=True, saved=saved))
         branch.children = children
         branch.saved = sum(child.saved for child in children) if children else saved
         for child in children:

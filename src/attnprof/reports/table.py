@@ -8,7 +8,7 @@ from typing import Any
 from attnprof.analysis.report import PHASES, Report
 from attnprof.core.cost import Cost
 from attnprof.core.units import Units, share
-from attnprof.reports import memory_view, training
+from attnprof.reports import comparison, memory_view, training
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Columns, Line, layouts
 from attnprof.reports.fitted import fitted
@@ -159,14 +159,14 @@ def summaries(report: Report, units: Units) -> list[str]:
     """The sentences that sum up a training run and the memory, where there is any to speak of."""
     model = report.root.class_name
     found = [] if report.training is None else [training.sentence(report.training, model, units)]
-    return found if report.memory is None else [*found, memory_line(report.memory, model, units)]
+    memory = [] if report.memory is None else [memory_line(report.memory, model, units)]
+    return [*found, *memory, *comparison.sentences(report, units)]
 
 
 def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
     root = tree_rows.branches(report, tuple(phases))
     shown, hidden = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)
-    lines = [Line(r.branch.calls, parameters(r.branch), r.branch.costs, r.branch.saved) for r in shown]
-    columns = Columns(lines, phases, view.units)
+    columns = Columns(layer_lines(report, [row.branch for row in shown], phases, view.units), phases, view.units)
     labels = [row.label for row in shown]
     choices = layouts(columns, root.total.flops, params=bool(root.params), sort=view.sort)
     text = fitted("layer", labels, choices, width)
@@ -175,6 +175,17 @@ def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) 
     if view.sort == "saved" and report.memory is None:
         text += wrapped(f"Not sorted: {NOT_TRACKED}, so nothing is known to be saved.", width)
     return [*text, ""]
+
+
+def layer_lines(
+    report: Report, branches: Sequence[tree_rows.Branch], phases: Sequence[str], units: Units
+) -> list[Line]:
+    """The numbers of these rows, and what theory says of them."""
+    theory = comparison.Cells(report, phases, units)
+    return [
+        Line(b.calls, parameters(b), b.costs, b.saved, "" if b.own or b.name == tree_rows.OWN else theory.cell(b.fqns))
+        for b in branches
+    ]
 
 
 def parameters(branch: tree_rows.Branch) -> int | None:
