@@ -144,6 +144,19 @@ def test_a_gradient_that_is_only_computed_is_not_there() -> None:
     assert reading.memory.state_bytes["gradient"] == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_computed_parameters_are_not_asked_for_a_gradient() -> None:
+    """Torch warns who does; theirs goes on to what they were computed of."""
+    net, x = build()
+
+    def run() -> None:
+        computed = {name: p * 2 for name, p in net.named_parameters()}
+        torch.func.functional_call(net, computed, (x,)).sum().backward()
+
+    read(run)
+    assert net[0].weight.grad is not None
+
+
 def test_a_backward_that_fails_is_not_waited_for() -> None:
     """Its end never comes; the next backward has its own. What the failed one left is seen then, and added up."""
     net, x = build()

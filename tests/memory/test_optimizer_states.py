@@ -185,6 +185,17 @@ def test_an_optimizer_over_the_flat_storage_of_the_parameters_has_no_masters() -
     assert memory.state_bytes["gradient"] == E * D * D
 
 
+def test_the_largest_state_counts() -> None:
+    """Not the last one: a run may go on with a plainer optimizer."""
+    model = net()
+
+    def run() -> None:
+        step(model, torch.optim.Adam(model.parameters()))
+        step(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+
+    assert read(run, model).memory.optimizer_bytes == {"step": COUNTERS, "exp_avg": E * P, "exp_avg_sq": E * P}
+
+
 def test_frozen_parameters_have_no_state() -> None:
     model = net()
     model[0].requires_grad_(False)
