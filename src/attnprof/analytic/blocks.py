@@ -6,16 +6,16 @@ somebody asks for, and what has to be kept for them. A mechanism is a few calls 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from collections.abc import Collection
 
 from sympy import Expr, Integer, Max, Piecewise, true
 from sympy.logic.boolalg import Boolean
 
-from attnprof.analytic.prediction import Phase, Quantity, Term, merged
+from attnprof.analytic.prediction import Quantity
+from attnprof.analytic.recording import Recording, Tensor
 from attnprof.analytic.symbols import e
+
+__all__ = ["ACTIVATIONS", "BOOL", "INT64", "PRECISE", "Tape", "Tensor"]
 
 #: Bytes per element of what is float32 or, in float64 runs, float64: a logsumexp.
 PRECISE = Max(4, e)
@@ -26,156 +26,12 @@ BOOL, INT64 = Integer(1), Integer(8)
 ACTIVATIONS = {"relu": 1, "gelu": 5, "silu": 4, "elu": 2}
 
 
-@dataclass(frozen=True, eq=False)
-class Tensor:
-    """What a block makes: so many elements, and whether a gradient of it is asked for. One object, one storage."""
-
-    name: str
-    elements: Expr
-    needs_grad: bool
-    item_bytes: Expr = e
-    is_state: bool = False  # a parameter or a buffer
-    is_weight: bool = False  # a parameter
-
-
-class Tape:
-    """The terms of one forward and its backward, in the order in which the blocks were called.
-
-    ``frozen`` are weights that need no gradient, by name (``q_proj``) or pattern (``layers.*``); ``input_grad`` says
-    whether the inputs need one, or names those that do.
-    """
-
-    def __init__(self, frozen: Collection[str] = (), input_grad: bool | Collection[str] = True) -> None:
-        self.input_grad = input_grad
-        self.unused = set(frozen)  # patterns that have met no weight yet
-        self.missing: set[Quantity] = set()  # what the blocks do not state in full
-        self.weights: list[str] = []
-        self.inputs: list[str] = []
-        self._frozen = tuple(frozen)
-        self._terms: list[Term] = []
-        self._kept: set[int] = set()
-        self._tensors: list[Tensor] = []  # so that no id is used twice
-        self._scope = ""
-        self._stop = 0  # how many terms there are before the last op that keeps something
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        return merged(self._terms)
-
-    @contextmanager
-    def scope(self, name: str) -> Iterator[None]:
-        """Everything inside is named ``name.…``: a module with a name of its own."""
-        outer, self._scope = self._scope, f"{self._scope}{name}."
-        try:
-            yield
-        finally:
-            self._scope = outer
-
-    def note(
-        self,
-        name: str,
-        quantity: Quantity,
-        expression: Expr,
-        phase: Phase = "forward",
-        useful: Expr | None = None,
-        of_weights: bool = False,
-    ) -> None:
-        """Enter a term."""
-        self._terms.append(Term(self._scope + name, phase, quantity, expression, useful, of_weights))
-
-    # Parts
-
-    def repeat(self, times: Expr, x: Tensor, write: Callable[[Tensor], Tensor]) -> Tensor:
-        """``times`` copies of a part, each on the output of the one before.
-
-        Where the output needs a gradient and x does not, the first copy differs from all others.
-        """
-        start = len(self._terms)
-        y = write(x)
-        same = times
-        if y.needs_grad != x.needs_grad:
-            start, same = len(self._terms), times - 1
-            y = write(self.tensor(x.name, y.elements, y.needs_grad))
-        self._terms[start:] = [
-            term.map(lambda expression: (same * expression).expand()) for term in self._terms[start:]
-        ]
-        return y
-
-    def checkpointed(self, x: Tensor, write: Callable[[Tensor], Tensor], early_stop: bool) -> Tensor:
-        """A part of which x alone is kept, and whose forward runs again before its backward.
-
-        With ``early_stop`` it runs again up to the last op that keeps something, which does not run itself.
-        """
-        start, kept = len(self._terms), set(self._kept)
-        self._stop = start
-        y = write(x)
-        end, self._kept = self._stop if early_stop else len(self._terms), kept
-        part = self._terms[start:]
-        again = [t for t in self._terms[start:end] if (t.quantity, t.phase) == ("matmul_flops", "forward")]
-        self._terms[start:] = [t for t in part if t.quantity != "saved_bytes"]
-        if y.needs_grad:
-            self._terms += [replace(t, phase="recompute") for t in again]
-            self.keep(x)
-        return y
+class Tape(Recording):
+    """A recording with the blocks that write on it."""
 
     def child(self) -> Tape:
         """An empty tape with the same weights frozen."""
-        return Tape(self._frozen, self.input_grad)
-
-    def take(self, other: Tape, change: Callable[[Term], Term]) -> None:
-        """Enter the terms of a child, each changed."""
-        self._terms += [change(term) for term in other.terms]
-        self.weights += other.weights
-        self.unused &= other.unused
-        self.missing |= other.missing
-
-    # Where tensors come from
-
-    def input(self, name: str, elements: Expr) -> Tensor:
-        """An argument of the call."""
-        self.inputs.append(name)
-        wanted = self.input_grad if isinstance(self.input_grad, bool) else name in self.input_grad
-        return self.tensor(name, elements, wanted)
-
-    def weight(self, name: str, elements: Expr, trained: bool = True) -> Tensor:
-        """A parameter: counted, trained unless frozen (or never ``trained``), no part of what is saved."""
-        full = self._scope + name
-        self.weights.append(full)
-        patterns = {p for p in self._frozen if fnmatchcase(full, p) or fnmatchcase(full, f"*.{p}")}
-        self.unused -= patterns
-        trained = trained and not patterns
-        self.note(name, "parameters", elements)
-        if trained:
-            self.note(name, "trainable_parameters", elements)
-        return self.tensor(name, elements, trained, is_state=True, is_weight=True)
-
-    def tensor(
-        self,
-        name: str,
-        elements: Expr,
-        needs_grad: bool,
-        item_bytes: Expr = e,
-        is_state: bool = False,
-        is_weight: bool = False,
-    ) -> Tensor:
-        """A tensor with a storage of its own."""
-        made = Tensor(name, elements, needs_grad, item_bytes, is_state, is_weight)
-        self._tensors.append(made)
-        return made
-
-    def keep(self, *tensors: Tensor) -> None:
-        """Save tensors for the backward: each once, parameters and buffers never."""
-        if tensors:
-            self._stop = len(self._terms)
-        for tensor in tensors:
-            if not tensor.is_state and id(tensor) not in self._kept:
-                self._kept.add(id(tensor))
-                self.note(tensor.name, "saved_bytes", tensor.elements * tensor.item_bytes)
-
-    def keep_for(self, tensor: Tensor, name: str, elements: Expr, item_bytes: Expr = e) -> None:
-        """Save something that needs no gradient itself (a mask, positions) if ``tensor`` needs one."""
-        if tensor.needs_grad:
-            self.keep(self.tensor(name, elements, False, item_bytes))
+        return Tape(self.frozen, self.input_grad)
 
     # Contractions
 
@@ -330,8 +186,3 @@ class Tape:
             moving = elements * x.item_bytes
             self.note(f"copy of {x.name}", quantity, Piecewise((moving, only_if), (0, True)))
         return made
-
-    def traffic(self, name: str, read: Collection[Tensor], written: Expr) -> None:
-        """Bytes of one op alone: every input read once, the result written once."""
-        self.note(name, "read_bytes", sum((x.elements * x.item_bytes for x in read), Integer(0)))
-        self.note(name, "write_bytes", written * e)
