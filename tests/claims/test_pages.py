@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from attnprof import zoo
-from claims import zoo_page
+from claims import claims_page, zoo_page
 from claims.patterns import drawn, sees
 
 DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [("zoo.md", zoo_page.page), ("claims.md", claims_page.page)]
 MARK = "<!-- From here on written by UPDATE_DOCS=1 pytest tests/claims/test_pages.py -->\n\n"
 
 
-@pytest.mark.parametrize(("name", "page"), [("zoo.md", zoo_page.page)], ids=["zoo.md"])
+@pytest.mark.parametrize(("name", "page"), PAGES, ids=[name for name, _ in PAGES])
 def test_the_page_is_what_the_program_says(name: str, page: Callable[[], str]) -> None:
     head, mark, below = (DOCS / name).read_text(encoding="utf-8").partition(MARK)
     assert mark

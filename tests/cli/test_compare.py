@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -166,6 +167,22 @@ def test_the_table_fits_and_shows_every_length(
 )
 def test_lengths(text: str, lengths: list[int]) -> None:
     assert parse_lengths(text) == lengths
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_on_a_terminal_and_nowhere_else(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stderr = Terminal()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    out = shown(capsys, "mha", "-d", "16", "-H", "2", "--seq", "8,16")
+    assert "mha N=16" in stderr.getvalue()
+    assert stderr.getvalue().endswith("\r")  # wiped at the end
+    assert "\r" not in out
 
 
 def test_the_model_s_seed_does_not_show(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,12 @@ def compare(
         ),
     ] = None,
     seq: Annotated[
-        str, typer.Option(metavar="N,N,...", help="Lengths: '128,256,512', or '128,256,...,8192' to go on like that.")
+        str,
+        typer.Option(
+            metavar="N,N,...",
+            help="Lengths of the sequence, or of a decoding step's cache: '128,256,512', or "
+            "'128,256,...,8192' to go on like that.",
+        ),
     ] = "128,256,...,8192",
     d_model: Annotated[int, typer.Option("--d-model", "-d", help="Width d.")] = 768,
     heads: Annotated[int, typer.Option("--heads", "-H", help="Heads H.")] = 12,
