@@ -7,7 +7,7 @@ itself is unexplained, and named.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attnprof.analysis.memory import MemorySummary
 from attnprof.analysis.tree import ModuleNode, again
@@ -18,6 +18,9 @@ from attnprof.core.comparison import Comparison, OpShare, TermValue
 from attnprof.core.errors import AttnprofError
 from attnprof.core.trace import ModuleRecord
 from attnprof.core.work import PricedOp
+
+_WITHIN = "a checkpoint inside it ran some of it again"
+_ZOO = "attnprof.zoo."
 
 
 class PredictionError(AttnprofError):
@@ -81,7 +84,9 @@ def compare(root: ModuleNode, priced: list[PricedOp], memory: MemorySummary | No
     active = [phase for phase in PHASES if seen[phase].measured or comparer.any_expected[phase]]
     order = {node.fqn: position for position, node in enumerate(root.walk())}
     rows = [c for c in comparer.found if c.phase in active]
-    rows += _of_states(root, comparer.theory(root), memory)
+    known = comparer.theory(root)
+    if known is not None and not known.own and "forward" not in known.missing:
+        rows += _of_whole_model(root, known, None if root.fqn in comparer.reasons else memory)
     rows.sort(key=lambda c: order[c.module])  # phases and quantities keep their order
     return Compared(tuple(rows), comparer.reasons, tuple(comparer.modules), tuple(comparer.predicted))
 
@@ -102,6 +107,8 @@ class _Comparer:
         """Compare a module and all inside it; ``covered``: one around it has a formula for everything inside."""
         known = self.theory(node)
         whole = known is not None and not known.own
+        if known is not None and _is_recomputed_within(node, whole):
+            known = replace(known, missing={"recompute": _WITHIN, **known.missing})
         inside = [(child, self.visit(child, covered or whole)) for child in node.children]
         own = _own_ops(node, self.priced)
         found: dict[Phase, Seen] = {}
@@ -154,6 +161,18 @@ class _Comparer:
         if key not in self._theories:
             self._theories[key] = theory(module)
         return self._theories[key]
+
+
+def _is_recomputed_within(node: ModuleNode, whole: bool) -> bool:
+    """Whether a checkpoint inside a module's call ran its ops again: no call says how much of them.
+
+    The transformers of the zoo have checkpoints of their own, which their formula knows.
+    """
+    parts = list(node.walk()) if whole else [node]
+    again_here = any(phase == "recompute" for part in parts for phase, _ in part.self_ops)
+    repeated = any(kind.recomputed for kind in node.record.call_kinds)
+    known = any(p.record.home.startswith(_ZOO) and p.record.hyperparameters.get("checkpoint") for p in parts)
+    return again_here and not repeated and not known
 
 
 def _is_predicted(known: Theory | None, nothing_own: bool) -> bool:
@@ -227,23 +246,25 @@ def _merged(ops: Iterable[OpShare]) -> list[OpShare]:
     return sorted(found.values(), key=lambda op: -op.amount)
 
 
-def _of_states(root: ModuleNode, known: Theory | None, memory: MemorySummary | None) -> list[Comparison]:
-    """Parameters and bytes saved, of the model as a whole."""
-    if known is None or known.own or "forward" in known.missing:
-        return []
+def _of_whole_model(root: ModuleNode, known: Theory, memory: MemorySummary | None) -> list[Comparison]:
+    """Parameters, bytes saved and the forward's vector FLOPs: of the model alone, for they depend on what is around."""
     parameters = {p.ident: p for node in root.walk() for p in node.record.parameters}.values()
     sizes = [(_size(p.shape), p.trainable) for p in parameters]
     measured: dict[Quantity, int] = {
         "parameters": sum(size for size, _ in sizes),
         "trainable_parameters": sum(size for size, trainable in sizes if trainable),
     }
-    if memory is not None and _saves_in_one_dtype(root):
+    if memory is not None and _builds_one_graph(root) and _is_in_one_dtype(root):
         measured["saved_bytes"] = memory.saved_bytes
-    return [
+    rows = [
         Comparison("", known.formula, "", quantity, value, known.once[quantity])
         for quantity, value in measured.items()
         if quantity in known.once
     ]
+    if known.vector_flops is not None and _is_in_one_dtype(root):
+        flops = root.inclusive("forward").vector_flops
+        rows.append(Comparison("", known.formula, "forward", "vector_flops", flops, known.vector_flops))
+    return rows
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -253,11 +274,14 @@ def _size(shape: tuple[int, ...]) -> int:
     return size
 
 
-def _saves_in_one_dtype(root: ModuleNode) -> bool:
-    """Whether all calls were alike, built a graph, and computed in the dtype of the weights: no autocast."""
+def _builds_one_graph(root: ModuleNode) -> bool:
+    """Whether all calls were alike and their output needs a gradient."""
     kinds = [kind for kind in root.record.call_kinds if not kind.recomputed]
-    if len(kinds) != 1 or not kinds[0].gradients or not kinds[0].gradients[-1]:
-        return False
+    return len(kinds) == 1 and kinds[0].gradients[-1:] == (True,)
+
+
+def _is_in_one_dtype(root: ModuleNode) -> bool:
+    """Whether contractions ran in the dtype of the weights: no autocast."""
     dtypes = {p.dtype for node in root.walk() for p in node.record.parameters}
     computed = {dtype for engine, dtype, _ in root.inclusive("forward").split if engine == "matmul"}
     return len(dtypes | computed) <= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from attnprof.analytic.binding import Given, Recorded, UnpredictableError, binding
+from attnprof.analytic.binding import Binding, Given, Recorded, binding
 from attnprof.analytic.prediction import Phase, Prediction, Quantity
 from attnprof.analytic.text import plain
 from attnprof.core.comparison import TermValue
@@ -21,7 +21,8 @@ class Theory:
 
     ``own``: of the module's own ops alone, not of the modules in it. ``terms``: matmul FLOPs by phase, calls summed.
     ``missing``: phases that cannot be predicted, with the reason. ``once``: totals of one call, for what is kept and
-    not done: parameters, bytes saved by the largest call.
+    not done: parameters, bytes saved by the largest call. ``vector_flops``: of the forward, calls summed; None where
+    there is no closed form.
     """
 
     formula: str
@@ -29,6 +30,7 @@ class Theory:
     terms: dict[Phase, tuple[TermValue, ...]] = field(default_factory=dict)
     missing: dict[Phase, str] = field(default_factory=dict)
     once: dict[Quantity, int] = field(default_factory=dict)
+    vector_flops: int | None = 0
 
     def total(self, phase: Phase) -> int:
         """Matmul FLOPs of a phase."""
@@ -46,8 +48,12 @@ def theory(module: Recorded) -> Theory | None:
         if not call.returned:
             _without_end(found, call)
             continue
+        given = Given.of(call)
+        if given.inputs and 0 in given.inputs[0].shape:  # nothing to do, as for an expert that no token chose
+            found.formula = found.formula or module.class_name
+            continue
         try:
-            prediction = bound.write(module, Given.of(call))
+            prediction = _written(bound, module, given)
             if prediction is None:
                 return None
             found.formula = found.formula or prediction.name
@@ -57,12 +63,25 @@ def theory(module: Recorded) -> Theory | None:
                     value = term.value + (before.value if before else 0)
                     sums[phase, term.name] = TermValue(term.name, value, term.expression)
             _once(found, prediction)
+            if not call.recomputed:
+                _add_vector(found, prediction, times)
         except AttnprofError as error:
             for phase in PHASES:
                 found.missing.setdefault(phase, str(error).rstrip("."))
     for phase in PHASES:
         found.terms[phase] = tuple(term for (where, _), term in sums.items() if where == phase)
     return found
+
+
+def _written(bound: Binding, module: Recorded, given: Given) -> Prediction | None:
+    """What the formula of a class says of a call; raises TypeError for a user's that gives something else."""
+    prediction = bound.write(module, given)
+    if prediction is not None and not isinstance(prediction, Prediction):
+        raise TypeError(
+            f"the function that predicts {module.home}.{module.class_name} must give a Prediction or None, "
+            f"not a {type(prediction).__name__}."
+        )
+    return prediction
 
 
 def _without_end(found: Theory, call: Call) -> None:
@@ -90,12 +109,17 @@ def _terms(prediction: Prediction, phase: Phase, times: int) -> list[TermValue]:
     ]
 
 
+def _add_vector(found: Theory, prediction: Prediction, times: int) -> None:
+    stated = "vector_flops" in prediction.quantities and "vector_flops" not in prediction.missing
+    if not stated or found.vector_flops is None:
+        found.vector_flops = None
+    else:
+        found.vector_flops += times * prediction.evaluate("vector_flops", "forward")
+
+
 def _once(found: Theory, prediction: Prediction) -> None:
     """Parameters, and the bytes that the call which saves most keeps."""
     kept: tuple[Quantity, ...] = ("parameters", "trainable_parameters", "saved_bytes")
     for quantity in kept:
         if quantity in prediction.quantities and quantity not in prediction.missing:
             found.once[quantity] = max(found.once.get(quantity, 0), prediction.evaluate(quantity))
-
-
-__all__ = ["PHASES", "Theory", "UnpredictableError", "theory"]
