@@ -110,3 +110,16 @@ def test_frozen_weights(name: str, input_grad: bool) -> None:
             freeze(net, weight)
         theory = analytic.predict(name, **symbols, frozen=frozen, input_grad=input_grad)
         assert_agree(measured(net, args, input_grad), theory, net)
+
+
+@pytest.mark.parametrize("mixer", ["diagonal-rnn", "diagonal-rnn-hillis-steele", "diagonal-rnn-brent-kung"])
+@pytest.mark.parametrize("T", [1, 2])
+def test_a_recurrence_of_one_step_trains_no_decay(mixer: str, T: int) -> None:
+    """With one position the decay is not used, and a first layer whose decay alone is trained has no backward."""
+    symbols = {"B": 2, "T": T, "d": 4, "L": 1, "f": 6, "mixer": mixer}
+    net, args = built("transformer", symbols)
+    frozen = ("blocks.norm_1", "blocks.norm_2", "blocks.ffn.down")
+    for weight in frozen:
+        freeze(net, weight)
+    theory = analytic.predict("transformer", **symbols, frozen=frozen, input_grad=False)
+    assert_agree(measured(net, args, input_grad=False), theory, net)

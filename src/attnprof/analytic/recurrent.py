@@ -24,6 +24,11 @@ def _of_more_than_one(T: Expr, elements: Expr) -> Expr:
     return Piecewise((0, Eq(T, 1)), (elements, True))
 
 
+def _states(tape: Tape, sizes: Sizes, x: Tensor, decay: Tensor) -> Tensor:
+    """The output, of x's size. The first state is the first input: the decay has no part in it."""
+    return tape.tensor("states", x.elements, x.needs_grad or (decay.needs_grad and sizes.values.get("T") != 1))
+
+
 @formula("diagonal-rnn", vector=True)
 def diagonal_rnn(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr) -> Tensor:
     """A diagonal linear recurrence, step by step: one product and one sum per step and channel after the first."""
@@ -33,7 +38,7 @@ def diagonal_rnn(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr)
     if decay.needs_grad:
         tape.note("x", "saved_bytes", _of_more_than_one(T, B * T * d * e))
         tape.note("states", "saved_bytes", _of_more_than_one(T, B * (T - 2) * d * e))
-    return tape.tensor("states", B * T * d, x.needs_grad or decay.needs_grad)
+    return _states(tape, sizes, x, decay)
 
 
 @formula("diagonal-rnn-hillis-steele", vector=True)
@@ -47,7 +52,7 @@ def hillis_steele(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr
         tape.note("joined inputs", "saved_bytes", _of_more_than_one(T, later))
     if decay.needs_grad or x.needs_grad:
         tape.note("joined decays", "saved_bytes", _of_more_than_one(T, later))
-    return tape.tensor("states", B * T * d, x.needs_grad or decay.needs_grad)
+    return _states(tape, sizes, x, decay)
 
 
 @formula("diagonal-rnn-brent-kung", vector=True)
@@ -65,4 +70,4 @@ def brent_kung(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr) -
         tape.note("states on the way down", "saved_bytes", _of_more_than_one(T, between))
     if decay.needs_grad or x.needs_grad:
         tape.note("joined decays", "saved_bytes", _of_more_than_one(T, between))
-    return tape.tensor("states", B * T * d, x.needs_grad or decay.needs_grad)
+    return _states(tape, sizes, x, decay)
