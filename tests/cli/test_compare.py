@@ -154,6 +154,13 @@ def test_the_table_fits_and_shows_every_length(
     assert lengths == [1, 2, 4, 8, 16, 32, 64]
 
 
+def test_the_longest(capsys: pytest.CaptureFixture[str]) -> None:
+    """Integers have no end: 8 T d² + 4 T² d for T = 10^8."""
+    T, d = 10**8, 64
+    (row,) = data(capsys, "mha", "-d", str(d), "-H", "4", "--seq", str(T))["measured"]
+    assert row["forward_matmul_flops"] == 8 * T * d * d + 4 * T * T * d
+
+
 @pytest.mark.parametrize(
     ("text", "lengths"),
     [
@@ -210,6 +217,13 @@ def test_the_model_s_seed_does_not_show(capsys: pytest.CaptureFixture[str]) -> N
         (["performer:r=0"], ["r must", "0"]),
         (["performer:r=1.5"], ["r must", "1.5"]),
         (["performer:r="], ["NAME=VALUE"]),
+        (["performer:eps=small"], ["eps", "'small'", "number"]),
+        (["mha:causal=5"], ["causal", "true or false", "5"]),
+        (["mha", "-s", "causal=yes"], ["causal", "true or false", "'yes'"]),
+        (["mha:d=7.5"], ["d must", "7.5"]),
+        (["transformer:mixer=mah"], ["'mah'", "mha"]),
+        (["synthesizer-dense:N=64", "--seq", "128"], ["N=64", "T=128"]),
+        (["mha", "--seq", "8,999999999999"], ["999999999999", "at most"]),
         (["performer:"], ["NAME=VALUE"]),
         (["mha", "-s", "w=4"], ["'w'", "mha"]),
         (["mha", "-s", "w"], ["NAME=VALUE"]),

@@ -28,6 +28,10 @@ _ALIASES = {
 }
 
 
+#: Longer sequences have tensors of more elements than a 64-bit number counts.
+_LONGEST = 10**8
+
+
 @dataclass(frozen=True)
 class Competitor:
     """A mechanism with the symbols it is built from; ``label`` is what the user called it."""
@@ -106,6 +110,8 @@ def parse_lengths(text: str) -> list[int]:
             raise AttnprofError(f"--seq '{text}': a length must be a whole number above zero, not {word!r}.")
         else:
             found.append(int(word))
+    if max(found) > _LONGEST:
+        raise AttnprofError(f"--seq '{text}': a length can be at most {_LONGEST}, not {max(found)}.")
     return sorted(set(found))
 
 
@@ -163,6 +169,7 @@ def parse_names(texts: list[str], sizes: Mapping[str, int], for_all: Mapping[str
         takes = _takes(name, own)
         given = {s: v for s, v in {**sizes, **for_all}.items() if s in takes}
         used |= given.keys()
+        _check_kinds(name, {**given, **own})
         label = f"{name}:{rest}" if colon else name
         if any(label == other.label for other in found):
             raise AttnprofError(f"{label} is named twice.")
@@ -170,6 +177,19 @@ def parse_names(texts: list[str], sizes: Mapping[str, int], for_all: Mapping[str
     for unused in for_all.keys() - used:
         raise AttnprofError(f"--symbol {unused}: none of {', '.join(c.name for c in found)} has a symbol {unused!r}.")
     return found
+
+
+def _check_kinds(name: str, given: Mapping[str, Any]) -> None:
+    """Switches are on or off and small constants are numbers; the modules check their sizes and words themselves."""
+    from attnprof import zoo
+
+    defaults = zoo.find(name).symbols
+    for symbol, value in given.items():
+        default = defaults.get(symbol)
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise AttnprofError(f"{symbol} of {name} is true or false, not {value!r}.")
+        if isinstance(default, float) and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise AttnprofError(f"{symbol} of {name} is a number, not {value!r}.")
 
 
 def _takes(name: str, own: Mapping[str, Any]) -> set[str]:
