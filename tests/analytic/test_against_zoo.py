@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree
 
 import attnprof
 from analytic.drawing import DRAWN, Symbols
@@ -39,6 +40,15 @@ def built(name: str, symbols: Symbols) -> tuple[nn.Module, tuple[Any, ...]]:
     return zoo.build(name, **made), zoo.inputs(name, **{s: v for s, v in symbols.items() if v is not None})
 
 
+def cast(tree: Any, dtype: torch.dtype) -> Any:
+    """Floating tensors of a structure in another dtype."""
+
+    def one(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+    return _pytree.tree_map(one, tree)
+
+
 def measured(net: nn.Module, args: tuple[Any, ...], input_grad: bool = True) -> Report:
     return attnprof.run(net, differentiable(args) if input_grad else args, backward=True, strict=True)
 
@@ -60,6 +70,18 @@ def test_measured_is_predicted(name: str) -> None:
         symbols = DRAWN[name](at)
         net, args = built(name, symbols)
         assert_agree(measured(net, args), analytic.predict(name, **symbols), net)
+
+
+@every
+@pytest.mark.parametrize(("dtype", "e"), [(torch.bfloat16, 2), (torch.float64, 8)])
+def test_bytes_in_other_precisions(name: str, dtype: torch.dtype, e: int) -> None:
+    """What stays in float32, positions and masks do not scale with e."""
+    for at in shapes(43, 2):
+        symbols = DRAWN[name](at)
+        net, args = built(name, symbols)
+        report = measured(net.to(dtype), cast(args, dtype))
+        assert report.memory is not None
+        assert analytic.predict(name, **symbols, e=e).evaluate("saved_bytes") == report.memory.saved_bytes
 
 
 FORWARD = {"vector_flops", "read_bytes", "write_bytes"}

@@ -154,12 +154,16 @@ class Tape(Recording):
         return self.elementwise(name, a, b, out=out)
 
     def rms_norm(self, x: Tensor, rows: Expr, d: Expr, name: str, out: str) -> Tensor:
-        """RMSNorm over rows of d, with weight, op by op: x, 1 / rms and, for the weight, x / rms are kept."""
+        """RMSNorm over rows of d, with weight, op by op: x, 1 / rms and, for the weight, x / rms are kept.
+
+        It computes in float32 at least: of a narrower x, a wider copy of the rows is kept in its place.
+        """
         weight = self.weight(name, d)
         if x.needs_grad:
-            self.keep(x, self.tensor(f"{name} scales", rows, False))
+            wide = Piecewise((rows * d, e < 4), (x.elements, True)) if x.elements != rows * d else x.elements
+            self.keep(self.tensor(x.name, wide, False, PRECISE), self.tensor(f"{name} scales", rows, False, PRECISE))
         if weight.needs_grad:
-            self.keep(self.tensor(f"{name} before its weight", rows * d, False))
+            self.keep(self.tensor(f"{name} before its weight", rows * d, False, PRECISE))
         self.missing |= {"vector_flops", "read_bytes", "write_bytes"}
         return self.tensor(out, rows * d, x.needs_grad or weight.needs_grad)
 
