@@ -82,6 +82,33 @@ def test_what_a_backward_freed_is_saved_no_more() -> None:
     assert [call.bytes for call in read(run).memory.saved] == [ROW, ROW]
 
 
+def test_a_function_of_the_users_that_a_backward_freed() -> None:
+    """Asked for what it saved, it raises that it is gone."""
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+            return gradient * 2 + 0 * ctx.saved_tensors[0]
+
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return Doubled.apply(x)
+
+    x = torch.randn(N, D, requires_grad=True)
+
+    def run() -> None:
+        y = Net()(x)
+        y.sum().backward()
+        nn.Tanh()(y)
+
+    assert [call.bytes for call in read(run).memory.saved] == [ROW, ROW]
+
+
 def test_what_died_of_an_earlier_call_is_saved_no_more() -> None:
     """One of its two outputs was dropped, and the graph behind that one with it."""
 

@@ -162,8 +162,21 @@ def test_a_checkpoint_around_no_module_belongs_to_its_caller() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return checkpoint(lambda a: a.tanh().exp(), x, use_reentrant=False)
 
-    net = nn.Sequential(nn.Linear(D, D), Inner())
-    assert read_call(net, (rows(),)).saved_by_name() == {"0": ROW, "1": ROW}
+    net = nn.Sequential(nn.Linear(D, D), Inner(), nn.Linear(D, D))
+    assert read_call(net, (rows(),)).saved_by_name() == {"0": ROW, "1": ROW, "2": ROW}
+
+
+def test_what_the_region_has_captured_is_kept_too() -> None:
+    """By a closure within a partial: it runs again with both."""
+
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            captured, given = x.detach().exp(), x.detach().sin()
+            region = partial(lambda other, a: (a * captured * other).tanh(), given)
+            return checkpoint(region, x, use_reentrant=False)
+
+    reading = read_call(Net(), (rows(),))
+    assert (reading.saved.bytes, reading.saved.held) == (3 * ROW, {})
 
 
 def test_checkpoint_of_an_input_without_gradient() -> None:
