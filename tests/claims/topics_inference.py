@@ -30,7 +30,17 @@ def caches() -> Topic:
 
     first = crossing(cubic, 4, 64)
     assert first == (18 * 4) // 2  # 2 T + 1 > 18 d
+    B, T, width, heads = 2, 16, 64, 4
+    prefill = measured("mha", T, B=B, d=width, H=heads, backward=False).forward
+    dh = width // heads
+    terms = (6 * B * T * width * heads * dh, *[2 * B * heads * T * T * dh] * 2, 2 * B * T * heads * dh * width)
     rows = [
+        (
+            "prefill, B = 2, T = 16, d = 64, H = 4",
+            "6BTdHdh + 2BHT²dh + 2BHT²dh + 2BTHdhd",
+            exact(prefill),
+            holds(sum(terms) == prefill, "reproduced"),
+        ),
         (
             "a step with a cache",
             "O(nd)",
@@ -155,13 +165,18 @@ def flash_traffic() -> Topic:
             [str(dh), f"{document / 1e6:.2f}", f"{flash / 1e6:.1f}", f"{plain / 1e6:.1f}", f"{flash / plain:.2f}"]
         )
     ratio = float(value("C.std_io_over_compute.a100"))
+    by_width = math.log2(elements("flash-io", 128, M=96 * kib) / elements("flash-io", 64, M=96 * kib))
+    by_memory = math.log2(elements("flash-io", 128, M=192 * kib) / elements("flash-io", 128, M=96 * kib))
+    assert 1.9 < by_width < 2
+    assert -1 <= by_memory < -0.9
     return Topic(
         "FlashAttention's traffic (C: O(T² d / M), M = 20 MB)",
         "Wrong: a factor d is missing, and M is of one multiprocessor, not of all. Millions of elements, one head, "
         "T = 8192, fp16, M = 96 KiB; closed forms, the first algorithm also block by block.",
         ("d", "C: T²d/M", "FlashAttention", "written out", "ratio"),
         rows,
-        f"The traffic is 2Td + ⌈T / Bc⌉ (3Td + 4T), Bc = ⌈M / 4d⌉, about 12 T²d²/M: at d = 128 nothing is gained by "
+        f"The traffic is 2Td + ⌈T / Bc⌉ (3Td + 4T), Bc = ⌈M / 4d⌉, about 12 T²d²/M: twice d is "
+        f"{2**by_width:.1f} times the traffic, twice M {2**by_memory:.2f} times. At d = 128 nothing is gained by "
         f"this order of loops. With M = 20 MiB, C's formula gives {float(value('C.flash.document_absurd')):.0f} "
         f"elements, less than the {exact(4 * 8192 * 64)} of Q, K, V and O. That scores take longer to move "
         f"than to compute on an A100 ({ratio:.1f}× at d = 64, {ratio / 2:.1f}× at d = 128) is right, at every T.",
@@ -189,9 +204,17 @@ def sparse() -> Topic:
             f"4Bnd² = {exact(value('E.linear_attn'))}",
             "reproduced",
         ),
+        ("its mask sets k to the least number", "keys are left out", _masked_keys(), "wrong: no softmax is over k"),
         ("weights are not negative: softmax(q), k as it is", "all", _negative(), "wrong: k needs a map of its own"),
     ]
     return Topic("Sparse and linear attention (E)", "", CLAIMS, rows)
+
+
+def _masked_keys() -> str:
+    k, v = torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(0))
+    k[:8] = torch.finfo(k.dtype).min
+    assert not (k.T @ v).isfinite().all()
+    return "kᵀv is not finite"
 
 
 def _negative() -> str:

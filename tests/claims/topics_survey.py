@@ -138,6 +138,7 @@ def survey() -> Topic:
             "reproduced for k = n/C, and routing",
         ),
         ("masking saves FLOPs", "sparse is cheaper", _masked(), "wrong: a mask hides work, it does not save it"),
+        ("the same, causal and fused", "half", _causal(), "wrong by the count; a kernel may skip hidden blocks"),
         ("Linear attention's normaliser", "sum of Kᵀ", _normaliser(), "wrong: Q(Kᵀ1) is needed"),
         ("FlashAttention's saved activations, d = 768, h = 12", "-70%", _saved_less(), "only near N = 747"),
         ("FlashAttention's FLOPs", "the same, lower constant", _flash(), "wrong: it computes the scores twice"),
@@ -170,6 +171,16 @@ def _masked() -> str:
     assert found == 4 * H * T * T * dh
     useful = 4 * H * dh * (T * (2 * w + 1) - w * (w + 1))
     return f"window of 8 as a mask, n = 256: {exact(found)}, useful {exact(useful)}"
+
+
+def _causal() -> str:
+    T, H, d = 256, 4, 64
+    with attnprof.fake_tensors():
+        net, args = zoo.build("mha-sdpa", d=d, H=H, causal=True), zoo.inputs("mha-sdpa", d=d, T=T)
+    operators = attnprof.run(net, args, fake=True).by_operator()
+    (core,) = [cost for name, cost in operators.items() if "scaled_dot_product" in name]
+    assert (core.matmul_flops, core.useful_matmul_flops) == (4 * T * T * d, 4 * T * (T + 1) // 2 * d)
+    return f"n = 256: {exact(core.matmul_flops)}, useful {exact(core.useful_matmul_flops)}"
 
 
 def _normaliser() -> str:
