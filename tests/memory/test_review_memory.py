@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import attnprof
+from attnprof.capture.ledger import Ledger
 
 E = 4
 N, D = 3, 4
@@ -77,7 +80,8 @@ def test_optimizers_whose_state_is_no_dict_for_each_parameter(kind: type[_Steps]
     assert states == ({"state": size} if size else {})
     model = nn.Linear(D, D)
     memory = attnprof.run(model, (X,), optimizer=kind(model.parameters())).memory
-    assert memory is not None and memory.optimizer_bytes == size
+    assert memory is not None
+    assert memory.optimizer_bytes == size
 
 
 class EndsWithResize(nn.Module):
@@ -141,7 +145,59 @@ def test_threads_that_allocate_at_the_same_time(monkeypatch: pytest.MonkeyPatch)
     report = prof.report()
     assert len(outputs) == threads  # none was broken
     assert report.total.matmul_flops == threads * calls * 2 * N * D * D
-    memory = report.memory
+    memory = report.trace.memory
     assert memory is not None
+    left = set(memory.log) - {~entry for entry in memory.log}
     # At the end each graph keeps the outputs of its relus: what their backwards and the next layers need.
-    assert memory.timeline.totals[-1] == E * (D * D + D) + E * N * D * (1 + threads * calls)
+    assert sum(memory.block_bytes[block] for block in left if block >= 0) == E * (
+        D * D + D + N * D * (1 + threads * calls)
+    )
+
+
+def _looked_at(layers: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """How many tensors and modules are looked at while so many new modules run, one after the other."""
+    tensors = modules = 0
+    behind, named = Ledger._behind, nn.Module.named_modules
+
+    def storages(self: Ledger, tensor: Tensor) -> Iterable[Any]:
+        nonlocal tensors
+        tensors += 1
+        return behind(self, tensor)
+
+    def parts(self: nn.Module, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
+        nonlocal modules
+        modules += 1
+        return named(self, *args, **kwargs)
+
+    made = [nn.Linear(D, D) for _ in range(layers)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_behind", storages)
+        patch.setattr(nn.Module, "named_modules", parts)
+        with torch.no_grad(), attnprof.profile():
+            for layer in made:
+                layer(X)
+    return tensors, modules
+
+
+def test_new_modules_one_after_the_other_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors, modules = (
+        [now - before for before, now in itertools.pairwise(found)]
+        for found in zip(*(_looked_at(layers, monkeypatch) for layers in (10, 20, 30)), strict=True)
+    )
+    assert tensors[0] == tensors[1] > 0  # ten more cost the same, however many there were
+    assert modules[0] == modules[1] > 0
+
+
+def test_parameters_of_modules_that_come_and_go() -> None:
+    layer = E * (D * D + D)
+    kept = [nn.Linear(D, D) for _ in range(3)]
+    kept[1].weight = kept[0].weight  # shared: once
+    with torch.no_grad(), attnprof.profile() as prof:
+        for one in kept:
+            one(X)
+        for width in (1, 3, 2):  # each is gone before the next, which takes over its record
+            nn.Linear(D, width)(X)
+        nn.Sequential(nn.Linear(D, 2), nn.ReLU())(X)
+    memory = prof.report().memory
+    assert memory is not None
+    assert memory.parameter_bytes == (3 * layer - E * D * D) + E * (D * 3 + 3)  # at their most: with the largest one

@@ -136,20 +136,20 @@ class Ledger:
         """Storages that no op was seen to make: they are there from now on."""
         self._each(value, kind, made=False)
 
-    def classify(self, value: Any, kind: int, *, from_the_beginning: bool = True) -> int:
-        """Say what the storages of ``value`` are, where nothing stronger was said, and count their bytes.
+    def classify(self, value: Any, kind: int, *, from_the_beginning: bool = True) -> dict[int, int]:
+        """Say what the storages of ``value`` are, where nothing stronger was said; their blocks, with their bytes.
 
         One that was not known has been there from the beginning, or else from now on.
         """
-        total = 0
+        found: dict[int, int] = {}
         for storage in self.storages(value):
             alive = self._known.get(id(storage))
             if alive is None:
                 alive = self._add(storage, kind, made=False, initial=from_the_beginning)
             if kind < self.kinds[alive.block]:
                 self.kinds[alive.block] = kind
-            total += self.bytes[alive.block]
-        return total
+            found[alive.block] = self.bytes[alive.block]
+        return found
 
     def blocks(self, value: Any) -> set[int]:
         """The known blocks behind the tensors in ``value``."""
@@ -166,6 +166,10 @@ class Ledger:
     def alive(self) -> set[int]:
         """The living blocks."""
         return {alive.block for alive in list(self._known.values())}
+
+    def ended_in(self, start: int, end: int) -> set[int]:
+        """The blocks that ended, as this part of the log says."""
+        return {_block(entry) for entry in self._log[start:end] if entry & 1}
 
     def made_by(self, clock: Clock, since: int) -> dict[int, int]:
         """The living blocks from number ``since`` on that ops of this thread made, with the op call."""
@@ -249,11 +253,15 @@ class Ledger:
             yield 0, block
         starts = [offsets.get(id(clock.events), 0) for clock in self._clocks]
         for entry in self._log[:end]:
-            block = entry >> 1 & (1 << _BLOCK_BITS) - 1
+            block = _block(entry)
             yield _position(entry) + starts[entry >> _CLOCK_SHIFT], ~block if entry & 1 else block
 
     def __len__(self) -> int:
         return len(self._log)
+
+
+def _block(entry: int) -> int:
+    return entry >> 1 & (1 << _BLOCK_BITS) - 1
 
 
 def _position(moment: int) -> int:

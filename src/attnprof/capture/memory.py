@@ -41,9 +41,13 @@ class Memory:
         self.ledger = Ledger()
         self.note, self.clock = self.ledger.note, self.ledger.clock
         self._modules = modules
-        self._parameters: list[weakref.ref[Tensor]] = []
-        self._records = -1  # how many modules there were when their parameters were last looked at
+        self._parameters: dict[int, weakref.ref[Tensor]] = {}  # by id
+        self._met = 0  # how many modules were known when they were last looked at
+        self._read = 0  # how much of the log was
         self._sizes: dict[str, int] = defaultdict(int)
+        #: The same at the last look, and the blocks that they are the sum of.
+        self._now: dict[str, int] = defaultdict(int)
+        self._held: dict[str, set[int]] = defaultdict(set)
         self._optimizers: weakref.WeakKeyDictionary[Optimizer, dict[str, int]] = weakref.WeakKeyDictionary()
         self._optimizer_bytes: dict[str, int] = {}
         #: Parameters of optimizers that are no module's.
@@ -75,8 +79,8 @@ class Memory:
 
     def before_call(self, args: Any) -> int:
         """A module is called from outside any module; the number of the first block that it can make."""
-        if len(self._modules.records) != self._records:
-            self._look_at_modules()
+        if len(self._modules.met) != self._met:
+            self._look_at_modules(self._met)
         self.ledger.give(args, INPUT)
         return len(self.ledger.bytes)
 
@@ -154,7 +158,7 @@ class Memory:
 
     def before_step(self, optimizer: Optimizer) -> None:
         """``optimizer.step`` begins: its state has been there before this, unless an op was seen to make it."""
-        known = {id(reference()) for reference in self._parameters}
+        known = {id(reference()) for reference in self._parameters.values()}
         owned = (p for group in optimizer.param_groups for p in group["params"] if isinstance(p, Tensor))
         self._masters[optimizer] = [weakref.ref(p) for p in owned if id(p) not in known]
         self._look_at_gradients()
@@ -174,10 +178,10 @@ class Memory:
             if self._parameters:
                 tensors["parameters"] = [p for p in masters if not ledger.is_parameter(p)]
             elif masters:  # of no module: the parameters of the run
-                size = ledger.classify(masters, PARAMETER)
+                size = sum(ledger.classify(masters, PARAMETER).values())
                 self._sizes["parameter"] = self._sizes["trainable"] = max(self._sizes["parameter"], size)
             found = {
-                name: ledger.classify(values, OPTIMIZER, from_the_beginning=from_the_beginning)
+                name: sum(ledger.classify(values, OPTIMIZER, from_the_beginning=from_the_beginning).values())
                 for name, values in tensors.items()
             }
         self._optimizers[optimizer] = {name: size for name, size in found.items() if size}
@@ -190,29 +194,40 @@ class Memory:
 
     # The model
 
-    def _look_at_modules(self) -> None:
-        self._records = len(self._modules.records)
-        self.ledger.on_meta = self._modules.on_meta
+    def _look_at_modules(self, since: int = 0) -> None:
+        """What the modules hold that became known from this number on; of the others, only what has ended since."""
+        self._met = len(self._modules.met)
+        ledger = self.ledger
+        ledger.on_meta = self._modules.on_meta
         with torch._C.DisableTorchFunction():
             parameters, buffers = [], []
-            for module in self._modules.alive():
+            for module in self._modules.alive(since):
                 parameters += [p for p in module._parameters.values() if p is not None and not is_lazy(p)]
                 buffers += [b for b in module._buffers.values() if b is not None and not is_lazy(b)]
-            self._parameters = [weakref.ref(p) for p in {id(p): p for p in parameters}.values()]
             trainable = [p for p in parameters if p.requires_grad]
+            read, self._read = self._read, len(ledger)
+            ended = ledger.ended_in(read, self._read)
+            if not since:
+                self._parameters, self._held, self._now = {}, defaultdict(set), defaultdict(int)
+            self._parameters |= {id(p): weakref.ref(p) for p in parameters}
             for name, values, kind in (
                 ("parameter", parameters, PARAMETER),
                 ("trainable", trainable, PARAMETER),
                 ("buffer", buffers, BUFFER),
             ):
-                self._sizes[name] = max(self._sizes[name], self.ledger.classify(values, kind))
+                found, held = ledger.classify(values, kind), self._held[name]
+                new, gone = found.keys() - held, ended & held
+                self._now[name] += sum(map(ledger.bytes.__getitem__, new)) - sum(map(ledger.bytes.__getitem__, gone))
+                held ^= new | gone
+                self._sizes[name] = max(self._sizes[name], self._now[name])
 
     def _look_at_gradients(self) -> None:
         with torch._C.DisableTorchFunction():
             masters = [reference for found in self._masters.values() for reference in found]
-            owners = (reference() for reference in (*self._parameters, *masters))
+            owners = (reference() for reference in (*self._parameters.values(), *masters))
             gradients = [p.grad for p in owners if p is not None and p.is_leaf]
-            self._sizes["gradient"] = max(self._sizes["gradient"], self.ledger.classify(gradients, GRADIENT))
+            size = sum(self.ledger.classify(gradients, GRADIENT).values())
+            self._sizes["gradient"] = max(self._sizes["gradient"], size)
 
     # The result
 

@@ -60,6 +60,9 @@ class Modules:
         self.on_meta = False  # some module lives on meta: its ops there are its own
         self.outermost = {ROOT}  # modules that were called from outside any module
         self.wrappers: set[int] = set()
+        self.met: list[int] = []  # the record of each module that became known
+        self._died: list[int] = []  # the record of each that died since the last look
+        self._vacant: dict[int, set[int]] = {}  # a foreign record -> those of its siblings whose module died
         if model is not None:
             inner = unwrap(model)
             self.records[ROOT].class_name, self.records[ROOT].home = _class_of(inner)
@@ -75,10 +78,10 @@ class Modules:
                     index = self._adopt(module, parent)
         return index
 
-    def alive(self) -> list[nn.Module]:
-        """Every module known and still alive, in the order of its record."""
-        found = ((index, reference()) for index, reference in list(self._alive.items()))
-        return [module for _, module in sorted(found, key=lambda item: item[0]) if module is not None]
+    def alive(self, since: int = 0) -> list[nn.Module]:
+        """Every module that is still alive, in the order in which they became known; from this number on."""
+        found = (self._alive[index]() for index in dict.fromkeys(self.met[since:]))
+        return [module for module in found if module is not None]
 
     def is_record(self, module: object, index: int) -> bool:
         """Whether ``module`` is the one that record ``index`` describes."""
@@ -108,19 +111,29 @@ class Modules:
         parent = ROOT if parent in (OUTSIDE, OPTIMIZER) else parent
         label = f"({type(unwrap(module)).__name__})"
         siblings = self._foreign.setdefault((parent, label), [])
-        for index in siblings:
+        vacant = self._vacant[siblings[0]] if siblings else set()
+        self._look_at_dead()
+        for index in sorted(vacant):
             if self._takes_over(module, index):
+                vacant.discard(index)
                 return index
         name = label if not siblings else f"{label[:-1]} {len(siblings) + 1})"
         prefix = self.records[parent].fqn
         index = self._add(module, f"{prefix}.{name}" if prefix else name, parent, None)
         siblings.append(index)
+        self._vacant[index] = vacant
         self._built_of[index] = [
             (name, type(part).__name__, self.indices.get(id(part), index)) for name, part in module.named_modules()
         ]
         if parent == ROOT:
             self.outermost.add(index)
         return index
+
+    def _look_at_dead(self) -> None:
+        while self._died:
+            index = self._died.pop()
+            if index in self._vacant:
+                self._vacant[index].add(index)
 
     def _takes_over(self, module: nn.Module, index: int) -> bool:
         """Give ``module`` the records of a dead one that was built the same; False when there is none at ``index``."""
@@ -176,11 +189,13 @@ class Modules:
     def _remember(self, module: nn.Module, index: int) -> None:
         key = id(module)
 
-        def died(_: Any, key: int = key, table: dict[int, int] = self.indices) -> None:
+        def died(_: Any, key: int = key, table: dict[int, int] = self.indices, log: list[int] = self._died) -> None:
             table.pop(key, None)
+            log.append(index)
 
         self.indices[key] = index
         self._alive[index] = weakref.ref(module, died)
+        self.met.append(index)
 
     def _describe(self, module: nn.Module, index: int) -> None:
         record = self.records[index]

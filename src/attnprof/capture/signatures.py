@@ -194,11 +194,7 @@ class Plan:
         self.opens_block = _BLOCKS.get(self.name.rpartition(".")[0], 0)
         self.counts_versions = execution.is_foreach_in_place(func)
         self.special = (
-            self.query
-            or self.opener is not None
-            or self.redispatches
-            or self.opens_block != 0
-            or self.counts_versions
+            self.query or self.opener is not None or self.redispatches or self.opens_block != 0 or self.counts_versions
         )
 
     def read(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[tuple[int, ...] | None, ...]:
