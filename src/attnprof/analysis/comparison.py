@@ -20,7 +20,7 @@ from attnprof.core.trace import ModuleRecord
 from attnprof.core.work import PricedOp
 
 _WITHIN = "a checkpoint inside it ran some of it again"
-_ZOO = "attnprof.zoo."
+_ZOO, _OUTSIDE = "attnprof.zoo.", "(outside)"
 
 
 class PredictionError(AttnprofError):
@@ -262,7 +262,8 @@ def _of_whole_model(root: ModuleNode, known: Theory, memory: MemorySummary | Non
         if quantity in known.once
     ]
     if known.vector_flops is not None and _is_in_one_dtype(root):
-        flops = root.inclusive("forward").vector_flops
+        outside = root.find(_OUTSIDE).own("forward").vector_flops  # a loss
+        flops = root.inclusive("forward").vector_flops - outside
         rows.append(Comparison("", known.formula, "forward", "vector_flops", flops, known.vector_flops))
     return rows
 
