@@ -294,6 +294,19 @@ def test_kinds_of_what_is_alive_at_the_peak() -> None:
     assert [sum(reading.of_kind(kind)) for kind in ("parameter", "input", "temporary")] == [E * D * D, ROW, ROW]
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_inputs_are_there_when_the_call_begins(by_name: bool) -> None:
+    """Those that are used last, and however they are given."""
+
+    class Net(nn.Module):
+        def forward(self, x: Tensor, late: list[Tensor]) -> Tensor:
+            return x.sin().cos() + late[0]
+
+    x, late = rows(N, D, grad=False), [rows(N, D, grad=False)]
+    reading = read(lambda: Net()(x, late=late) if by_name else Net()(x, late))
+    assert reading.live_at_ops == [3 * ROW, 4 * ROW, 4 * ROW]
+
+
 def test_storages_count_once_however_many_views() -> None:
     x = rows(N, D, grad=False)
 

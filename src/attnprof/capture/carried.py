@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from types import FunctionType, ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 #: How deep a value is searched: the fields of objects in lists of objects ...
 _DEPTH = 6
+#: How far above a hook's own frame that of the call can be.
+_FRAMES = 4
 _LEAVES = (
     str, bytes, int, float, complex, range, type(None), type, FunctionType, ModuleType, nn.Module,
     torch.dtype, torch.device, torch.Size,
@@ -35,6 +37,18 @@ def carried(value: Any) -> list[Tensor]:
                 below += _parts(item)
         level = below
     return tensors
+
+
+def keywords_of_call(frame: FrameType | None) -> Mapping[str, Any]:
+    """The keyword arguments of the module call that a pre-hook runs in, from its frames: torch hands it none."""
+    for _ in range(_FRAMES):
+        if frame is None:
+            break
+        if frame.f_code.co_name == "_call_impl":
+            found = frame.f_locals.get("kwargs")
+            return found if isinstance(found, Mapping) else {}
+        frame = frame.f_back
+    return {}
 
 
 def _unwrapped(tensor: Tensor) -> Iterator[Tensor]:

@@ -7,6 +7,7 @@ callback that autograd runs at its end) and around each optimizer step.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from bisect import bisect_left
 from collections import defaultdict
@@ -21,7 +22,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
 from attnprof.capture import kv_cache, resizing, saved
-from attnprof.capture.carried import carried
+from attnprof.capture.carried import carried, keywords_of_call
 from attnprof.capture.ledger import BUFFER, CACHE, GRADIENT, INPUT, OPTIMIZER, PARAMETER, SAVED, Ledger
 from attnprof.capture.states import states_of
 from attnprof.core.memory import KVCache, MemoryTrace, Saved
@@ -81,7 +82,7 @@ class Memory:
         """A module is called from outside any module; the number of the first block that it can make."""
         if len(self._modules.met) != self._met:
             self._look_at_modules(self._met)
-        self.ledger.give(args, INPUT)
+        self.ledger.give((args, keywords_of_call(sys._getframe(1))), INPUT)
         return len(self.ledger.bytes)
 
     def after_call(self, thread: ThreadRecorder, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -240,8 +241,11 @@ class Memory:
             total += len(events)
         ledger = self.ledger
         entries = list(ledger.entries(offsets, self._end))
+        sizes = list(ledger.bytes)
+        for block in set(range(len(sizes))).difference(entry for _, entry in entries):
+            sizes[block] = 0  # an interrupt kept it out of the log
         return MemoryTrace(
-            block_bytes=list(ledger.bytes),
+            block_bytes=sizes,
             block_kinds=list(ledger.kinds),
             block_made=[bool(made) for made in ledger.made],
             log=[entry for _, entry in entries],
