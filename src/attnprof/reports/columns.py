@@ -117,11 +117,11 @@ class Columns:
 #: How columns give way on a narrow terminal, one step after the other: which go, and which stand in for them.
 _GIVING_WAY = (
     (("read", "written"), "bytes"),
-    (("saved",), ""),
-    (("params",), ""),
-    (("calls",), ""),
     (("predicted",), "predicted, no ops"),
+    (("calls",), ""),
+    (("saved",), ""),
     (("predicted, no ops",), ""),
+    (("params",), ""),
     (("FLOP/B",), ""),
     (("matmul by phase",), "matmul"),
     (("share",), ""),
