@@ -65,8 +65,9 @@ def test_equal_at_a_given_length_is_neither_cheaper_nor_lost() -> None:
     def measure(name: str, length: int) -> Measures:
         return measures(length**2 if name == "square" else 200 * length)
 
-    (found,) = crossings(measure, ["square", "line"], [100, 200, 400])
-    assert (found.cheaper, found.length) == ("line", 201)
+    for names in (["square", "line"], ["line", "square"]):
+        (found,) = crossings(measure, names, [100, 200, 400])
+        assert (found.cheaper, found.dearer, found.length) == ("line", "square", 201)
 
 
 def test_vector_flops_are_shown_where_there_is_nothing_else_to_judge_by() -> None:

@@ -73,6 +73,35 @@ def test_where_performer_becomes_cheaper(capsys: pytest.CaptureFixture[str]) -> 
     assert "becomes cheaper than mha at N=535 (measured; at N=534 it is not)." in " ".join(text.split())
 
 
+def test_where_less_is_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    """5 N d + H N² elements against 5 N d + H N: fewer from N = 2 on, and at N = 1 as many."""
+    found = data(capsys, "mha", "sdpa", "-d", "16", "-H", "2", "--seq", "1,64")["crossings"]
+    saved = {"quantity": "saved_bytes", "cheaper": "mha-sdpa", "dearer": "mha", "N": 2}
+    assert [c for c in found if c["quantity"] == "saved_bytes"] == [saved]
+
+
+def test_traffic_is_that_of_every_op(capsys: pytest.CaptureFixture[str]) -> None:
+    """Elements of 4 bytes: projections 8 N d + 4 d², the heads merged 2 N d; per head twice in and out of the scores.
+
+    In all 14 N d + 4 d² + 6 H N²: products 2 N d + N² and N² + 2 N d, scale and softmax 2 N² each.
+    """
+    N, d, H = 24, 32, 4
+    (row,) = data(capsys, "mha", "-d", str(d), "-H", str(H), "--seq", str(N))["measured"]
+    assert row["traffic_bytes"] == 4 * (14 * N * d + 4 * d * d + 6 * H * N * N)
+
+
+def test_a_longest_length_is_the_sequence_s(capsys: pytest.CaptureFixture[str]) -> None:
+    """Learned scores and positions are for N tokens; none asked for means as many as there are."""
+    d, H, V = 16, 2, 256
+    found = data(capsys, "synthesizer-random", "lm:L=1", "lm:L=1,N=512", "-d", str(d), "-H", str(H), "--seq", "8,300")
+    parameters = {(row["mechanism"], row["N"]): row["parameters"] for row in found["measured"]}
+    for N in (8, 300):
+        model = 12 * d * d + 9 * d + V * d + 2 * d
+        assert parameters["synthesizer-random", N] == H * N * N + 2 * d * d
+        assert parameters["lm:L=1", N] == model + N * d
+        assert parameters["lm:L=1,N=512", N] == model + 512 * d
+
+
 def test_every_mechanism_can_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
     found = data(capsys, *zoo.names(), "-d", "16", "-H", "2", "--seq", "8", "--backward")
     rows = {row["mechanism"]: row for row in found["measured"]}
@@ -152,6 +181,8 @@ def test_the_table_fits_and_shows_every_length(
     forward = out.split("\n\n")[1]
     lengths = [int(n) for line in forward.splitlines() if line.split()[0] == "N" for n in line.split()[1:]]
     assert lengths == [1, 2, 4, 8, 16, 32, 64]
+    parameters = out.split("\n\n")[4].splitlines()
+    assert [parameters[1].split(), parameters[2].split()] == [["N", "any"], ["mha", str(4 * 16**2)]]
 
 
 def test_the_longest(capsys: pytest.CaptureFixture[str]) -> None:
