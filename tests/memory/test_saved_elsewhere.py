@@ -229,6 +229,18 @@ def test_a_vectorised_forward_saves_what_the_batch_saves() -> None:
     assert (reading.saved.bytes, reading.saved.input_bytes, reading.saved.held) == (ROW, ROW, {})
 
 
+def test_the_zeros_of_forward_mode_hold_nothing() -> None:
+    """An input without a tangent gets one that has a size and no bytes: the allocator knows nothing of it."""
+
+    def run() -> None:
+        x, y = torch.ones(N, D), torch.ones(N, D)
+        torch.func.jvp(lambda a: (a * y).sin(), (x,), (x,))
+
+    reading = read(run)
+    assert "aten._efficientzerotensor.default" in {op.op for op in reading.trace.signatures}
+    assert reading.peak == allocator(run).peak
+
+
 def test_a_graph_inside_of_a_transform_is_read() -> None:
     """What tanh saves is wrapped by the transform; the storage is the same."""
     net, x = nn.Tanh(), rows(False)

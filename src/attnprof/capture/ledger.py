@@ -118,6 +118,8 @@ class Ledger:
                 self._each(out, TEMPORARY, made=True)
                 return
             if id(storage) not in known and (kind is FakeTensor or self.on_meta or not out.is_meta):
+                if out._is_zerotensor():  # forward-mode autograd's zeros have a size and no bytes
+                    return
                 alive = self._add(storage, TEMPORARY, made=True)
                 if plan.name == _CAST and self.is_parameter(args[0]):
                     self.weight_copies.add(alive.block)
@@ -227,7 +229,7 @@ class Ledger:
 
     def _behind(self, tensor: Tensor) -> Iterable[Any]:
         with torch._C.DisableTorchFunction():
-            if not isinstance(tensor, FakeTensor) and tensor.is_meta and not self.on_meta:
+            if (not isinstance(tensor, FakeTensor) and tensor.is_meta and not self.on_meta) or tensor._is_zerotensor():
                 return ()
             try:
                 parts = None if tensor.__class__ in PLAIN and tensor.layout is torch.strided else _parts(tensor)
