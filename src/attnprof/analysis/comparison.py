@@ -276,9 +276,12 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def _builds_one_graph(root: ModuleNode) -> bool:
-    """Whether all calls were alike and their output needs a gradient."""
+    """Whether all calls were alike, and a backward went through them or could have."""
     kinds = [kind for kind in root.record.call_kinds if not kind.recomputed]
-    return len(kinds) == 1 and kinds[0].gradients[-1:] == (True,)
+    if len(kinds) != 1:
+        return False
+    outputs = zip(kinds[0].tensors, kinds[0].gradients, strict=True)
+    return kinds[0].backward or any(needed for text, needed in outputs if text.startswith("-> "))
 
 
 def _is_in_one_dtype(root: ModuleNode) -> bool:
