@@ -120,7 +120,8 @@ class Memory:
         kinds, walked = ledger.kinds, self._walked.setdefault(id(thread.clock), saved.Walked())
         walked.begin()
         nodes, behind = saved.nodes_behind(roots, walked.call_of)
-        ledger.classify(saved.parameters_among(nodes), PARAMETER, from_the_beginning=False)
+        unknown = [p for p in saved.parameters_among(nodes) if not ledger.is_parameter(p)]
+        ledger.classify(unknown, PARAMETER, from_the_beginning=False)
         found: dict[int, int] = {}
         for value, saver in saved.kept_by_graph(nodes, attribution.owner_of, attribution.checkpoints):
             for block in ledger.blocks(value):

@@ -135,17 +135,19 @@ def kept_by_graph(
                     yield value, module
 
 
-def kept_by(node: Any) -> Iterator[Any]:
+def kept_by(node: Any) -> Iterable[Any]:
     """What a node saved: tensors, or whatever hooks made of them."""
     kind = type(node)
-    if isinstance(node, BackwardCFunction):  # a class of the user's: not remembered
-        names: tuple[str, ...] = ("_raw_saved_tensors",)
-        yield from _tensors_among(vars(node))
-    else:
-        known = _names.get(kind)
-        if known is None:
-            known = _names[kind] = tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
-        names = known
+    names = _names.get(kind)
+    if names is None:
+        if isinstance(node, BackwardCFunction):  # a class of the user's: not remembered
+            return [*_tensors_among(vars(node)), *_saved_as(node, ("_raw_saved_tensors",))]
+        names = _names[kind] = tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
+    return _saved_as(node, names) if names else ()
+
+
+def _saved_as(node: Any, names: tuple[str, ...]) -> list[Any]:
+    found = []
     for name in names:
         try:
             value = getattr(node, name)
@@ -155,7 +157,8 @@ def kept_by(node: Any) -> Iterator[Any]:
             if isinstance(saved, _SavedTensor):
                 data = saved.data
                 if data is not None:
-                    yield data
+                    found.append(data)
+    return found
 
 
 def _frames_of(holders: set[int], known: Iterable[Any]) -> list[Any]:
