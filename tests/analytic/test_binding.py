@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 
 import attnprof
 from attnprof.analysis.report import Report
-from attnprof.analytic.binding import Given, Input, binding
+from attnprof.analytic.binding import Given, Input, Recorded, binding
+from attnprof.analytic.theory import theory
 from attnprof.core.errors import AttnprofError
-from attnprof.core.trace import Call
+from attnprof.core.trace import Call, ParameterRecord
 from zoo.checks import differentiable, shapes
 
 B, T, S, D, F = 2, 5, 3, 8, 6
@@ -99,6 +101,35 @@ def test_recurrent(kind: type[nn.Module], input_grad: bool) -> None:
     if kind is nn.LSTM:  # one op for the layer, which computes every gradient
         expected = 2 * (inputs + states)
     assert predicted(report, "backward") == expected
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_kernel_for_all_layers_gives_all_gradients_of_weights_or_none(trained: bool) -> None:
+    """As the library kernels of GPUs do: the input's and the states' gradients always."""
+    weights = {
+        f"weight_{part}_l0": ParameterRecord(f"weight_{part}_l0", shape, "float32", trained, ident)
+        for ident, (part, shape) in enumerate((("ih", (4 * F, D)), ("hh", (4 * F, F))))
+    }
+    sizes = {"input_size": D, "hidden_size": F, "num_layers": 1, "proj_size": 0}
+    call = Call((f"float32[{T},{B},{D}]",), (False,), backward=True)
+    module = Recorded("LSTM", "torch.nn.modules.rnn", sizes, weights, ops=frozenset({"aten._cudnn_rnn.default"}))
+    found = theory(replace(module, calls={call: 1}))
+    assert found is not None
+    assert found.total("forward") == 2 * T * B * 4 * F * (D + F)
+    assert found.total("backward") == (1 + trained) * found.total("forward")
+
+
+def test_what_is_no_plain_tensor_is_not_predicted() -> None:
+    """Of a nested tensor only the number of pieces is recorded."""
+    weight = {"weight": ParameterRecord("weight", (F, D), "float32", True, 0)}
+    module = Recorded("Linear", "torch.nn.modules.linear", {}, weight)
+    nested = theory(replace(module, calls={Call(("float32[3]",), (False,)): 1}))
+    assert nested is not None
+    assert set(nested.missing.values()) == {"its input is no plain tensor of vectors"}
+    flat = {"weight": ParameterRecord("weight", (F * D,), "float32", True, 0)}
+    sharded = theory(replace(module, parameters=flat, calls={Call((f"float32[3,{D}]",), (False,)): 1}))
+    assert sharded is not None
+    assert set(sharded.missing.values()) == {"its weight is no matrix"}
 
 
 @pytest.mark.parametrize("kind", GATES)

@@ -126,6 +126,13 @@ class Recorded:
             raise UnpredictableError(f"it has no parameter {name}")
         return self.parameters[name]
 
+    def matrix(self, name: str) -> tuple[int, int]:
+        """The two sizes of a parameter that is a matrix: a flattened or sharded one is none."""
+        shape = self.weight(name).shape
+        if len(shape) != 2:
+            raise UnpredictableError(f"its {name} is no matrix")
+        return shape[0], shape[1]
+
     def of_part(self, part: str) -> list[ParameterRecord]:
         """The parameters of this name or below it."""
         return [p for name, p in self.parameters.items() if name == part or name.startswith(f"{part}.")]

@@ -80,13 +80,12 @@ def encoder_layer(module: Recorded, call: Given) -> Prediction | None:
     if module.called:
         raise UnpredictableError("some of its calls ran as one op and some did not")
     x = call.input(0, "src")
+    if len(x.shape) != 3:
+        raise UnpredictableError("its input is no plain batch of sequences")
     sheet = Sheet("transformer-encoder-layer", call)
-    rows = 1
-    for n in x.shape[:-1]:
-        rows *= n
-    # Whatever is the batch: unbatched and [T, B, d] inputs do not come here.
-    B, T = sheet.size("B", rows // x.shape[1]), sheet.size("T", x.shape[1])
-    d, f = sheet.size("d", x.shape[-1]), sheet.size("f", module.weight("linear1.weight").shape[0])
+    # One op only runs on [B, T, d].
+    B, T = sheet.size("B", x.shape[0]), sheet.size("T", x.shape[1])
+    d, f = sheet.size("d", x.shape[-1]), sheet.size("f", module.matrix("linear1.weight")[0])
     source = sheet.tensor("x", B * T * d, False)
     for name, n_in, n_out in (
         ("q_proj", d, d),

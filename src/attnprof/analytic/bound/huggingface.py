@@ -38,7 +38,7 @@ def attention(module: Recorded, call: Given) -> Prediction:
         raise UnpredictableError("its input is no batch of sequences")
     if other is not None and q_proj == k_proj:
         q_proj = "q_attn"
-    weight = module.weight(f"{q_proj}.weight").shape
+    weight = module.matrix(f"{q_proj}.weight")
     width = weight[1] // 3 if q_proj == k_proj else weight[1] if q_proj == "q_attn" else weight[0]
     sheet = Sheet("attention between heads", call)
     B, T = sheet.size("B", x.shape[0]), sheet.size("T", x.shape[1])
@@ -72,7 +72,7 @@ def _keys(module: Recorded, call: Given, T: int, other: Input | None) -> int:
 def router(module: Recorded, call: Given) -> Prediction:
     """A matrix from each token to the experts."""
     x = call.input(0, "hidden_states")
-    experts, width = module.weight("weight").shape
+    experts, width = module.matrix("weight")
     sheet = Sheet("router", call)
     N, d, E = sheet.size("N", prod(x.shape) // width), sheet.size("d", width), sheet.size("E", experts)
     sheet.linear("router", sheet.tensor("x", N * d, x.needs_grad), N, d, E, module.trains("weight"))

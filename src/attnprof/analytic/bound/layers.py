@@ -12,19 +12,21 @@ from attnprof.analytic.prediction import Prediction
 @binds("torch.nn.modules.linear", "Linear", "NonDynamicallyQuantizableLinear")
 def linear(module: Recorded, call: Given) -> Prediction:
     """Y = X W: 2 N d_in d_out for N rows."""
-    n_out, n_in = module.weight("weight").shape
+    n_out, n_in = module.matrix("weight")
     return _matrix(module, call, n_in, n_out)
 
 
 @binds("transformers.pytorch_utils", "Conv1D")
 def transposed_linear(module: Recorded, call: Given) -> Prediction:
     """The same with its weight stored as [d_in, d_out]."""
-    n_in, n_out = module.weight("weight").shape
+    n_in, n_out = module.matrix("weight")
     return _matrix(module, call, n_in, n_out)
 
 
 def _matrix(module: Recorded, call: Given, n_in: int, n_out: int) -> Prediction:
     x = call.input(0, "input", "x")
+    if x.shape[-1:] != (n_in,):
+        raise UnpredictableError("its input is no plain tensor of vectors")
     sheet = Sheet("linear", call)
     N, d, f = sheet.size("N", rows(x)), sheet.size("d_in", n_in), sheet.size("d_out", n_out)
     sheet.linear("product", sheet.tensor("x", N * d, x.needs_grad), N, d, f, module.trains("weight"))

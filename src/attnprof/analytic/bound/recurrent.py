@@ -8,7 +8,9 @@ from attnprof.analytic.prediction import Prediction
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4, "RNNCell": 1, "GRUCell": 3, "LSTMCell": 4}
 #: Parts of the names of ops that run a whole layer.
-_WHOLE = ("mkldnn_rnn_layer", "_cudnn_rnn", "miopen_rnn")
+_LAYER = ("mkldnn_rnn_layer",)
+#: And of those that run all layers at once.
+_STACK = ("_cudnn_rnn", "miopen_rnn")
 
 
 @binds("torch.nn.modules.rnn", "RNN", "GRU", "LSTM")
@@ -16,7 +18,7 @@ def recurrent(module: Recorded, call: Given) -> Prediction:
     """Of every layer and direction: 2 B T G H (d_in + P) for G gates, and 2 B T H P for a projection to P.
 
     The first step's state needs no gradient, unless one was given that does. A kernel that runs a layer as one op
-    computes every gradient.
+    computes every gradient; one that runs them all, those of the weights if it is asked for any.
     """
     x, before = call.input(0, "input"), call.find(1, "hx")
     if len(x.shape) not in (2, 3):
@@ -30,7 +32,10 @@ def recurrent(module: Recorded, call: Given) -> Prediction:
     H, d = sheet.size("H", module.size("hidden_size")), sheet.size("d", module.size("input_size"))
     P = sheet.size("P", projected) if projected else H
     gates = sheet.size("G", _GATES[module.class_name]) * H
-    whole = any(part in op for op in module.ops for part in _WHOLE)
+    layer_at_once = any(part in op for op in module.ops for part in _LAYER)
+    stack_at_once = any(part in op for op in module.ops for part in _STACK)
+    whole = layer_at_once or stack_at_once
+    every_weight = layer_at_once or (stack_at_once and any(p.trainable for p in module.parameters.values()))
     initial = whole or (before is not None and before.needs_grad) or any(s.needs_grad for s in call.inside)
     asked, width = whole or x.needs_grad, d
     directions = ("", "_reverse") if module.flag("bidirectional") else ("",)
@@ -38,7 +43,7 @@ def recurrent(module: Recorded, call: Given) -> Prediction:
         below, asked = asked, False
         for direction in directions:
             end = f"l{layer}{direction}"
-            trained = {part: whole or module.trains(f"weight_{part}_{end}") for part in ("ih", "hh", "hr")}
+            trained = {part: every_weight or module.trains(f"weight_{part}_{end}") for part in ("ih", "hh", "hr")}
             biases = module.trains(f"bias_ih_{end}") or module.trains(f"bias_hh_{end}")
             needed = below or biases or any(trained.values())
             source, state = sheet.tensor("x", B * T * width, below), sheet.tensor("h", B * T * P, initial)
