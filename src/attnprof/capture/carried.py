@@ -39,6 +39,18 @@ def carried(value: Any) -> list[Tensor]:
     return tensors
 
 
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples and dicts, as an op takes them: the quick way."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
+
+
 def keywords_of_call(frame: FrameType | None) -> Mapping[str, Any]:
     """The keyword arguments of the module call that a pre-hook runs in, from its frames: torch hands it none."""
     for _ in range(_FRAMES):

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
+from attnprof.capture.carried import tensors_in
 from attnprof.capture.signatures import PLAIN
 from attnprof.core.memory import KINDS
 
@@ -105,26 +106,26 @@ class Ledger:
                         continue
                 except (NotImplementedError, RuntimeError):
                     pass
-                self._each(value, INPUT, made=False)
+                self._each(value, INPUT, made=False, clock=clock)
             elif kind is list or kind is tuple or isinstance(value, Tensor):
-                self._each(value, INPUT, made=False)
+                self._each(value, INPUT, made=False, clock=clock)
         if kwargs:
-            self._each(kwargs, INPUT, made=False)
+            self._each(kwargs, INPUT, made=False, clock=clock)
         kind = out.__class__
         if kind in PLAIN:
             try:
                 storage = out.untyped_storage()
             except (NotImplementedError, RuntimeError):
-                self._each(out, TEMPORARY, made=True)
+                self._each(out, TEMPORARY, made=True, clock=clock)
                 return
             if id(storage) not in known and (kind is FakeTensor or self.on_meta or not out.is_meta):
                 if out._is_zerotensor():  # forward-mode autograd's zeros have a size and no bytes
                     return
-                alive = self._add(storage, TEMPORARY, made=True)
+                alive = self._add(storage, TEMPORARY, made=True, clock=clock)
                 if plan.name == _CAST and self.is_parameter(args[0]):
                     self.weight_copies.add(alive.block)
         elif out is not None:
-            self._each(out, TEMPORARY, made=True)
+            self._each(out, TEMPORARY, made=True, clock=clock)
 
     def resized(self, storage: Any) -> None:
         """A storage may have another size: new bytes are there, and then the old ones are gone."""
@@ -186,18 +187,21 @@ class Ledger:
         """Whether it is known to be in a parameter's storage."""
         return any(self.kinds[block] == PARAMETER for block in self.blocks(value))
 
-    def _each(self, value: Any, kind: int, *, made: bool) -> None:
+    def _each(self, value: Any, kind: int, *, made: bool, clock: Clock | None = None) -> None:
         for storage in self.storages(value):
             if id(storage) not in self._known:
-                self._add(storage, kind, made=made)
+                self._add(storage, kind, made=made, clock=clock)
 
-    def _add(self, storage: Any, kind: int, *, made: bool, initial: bool = False) -> _Alive:
+    def _add(self, storage: Any, kind: int, **told: Any) -> _Alive:
         """The block of a storage; another thread may have met it since it was looked for."""
         with self._lock:
-            return self._known.get(id(storage)) or self._append(storage, kind, made=made, initial=initial)
+            return self._known.get(id(storage)) or self._append(storage, kind, **told)
 
-    def _append(self, storage: Any, kind: int, *, made: bool, initial: bool = False) -> _Alive:
-        alive, size, now = _Alive(storage, self._ended), storage.nbytes(), self._clock.now()
+    def _append(
+        self, storage: Any, kind: int, *, made: bool, initial: bool = False, clock: Clock | None = None
+    ) -> _Alive:
+        """A new block, at the time of this thread: another's may have run an op since."""
+        alive, size, now = _Alive(storage, self._ended), storage.nbytes(), (clock or self._clock).now()
         block = alive.block = len(self.bytes)
         alive.key = id(storage)
         try:
@@ -268,18 +272,6 @@ def _block(entry: int) -> int:
 
 def _position(moment: int) -> int:
     return moment >> _SHIFT & (1 << _POSITION_BITS) - 1
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested lists, tuples and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_in(item)
 
 
 def _parts(tensor: Tensor) -> tuple[Tensor, ...] | None:
