@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,3 +58,67 @@ def test_a_backward_after_a_foreach_step_is_the_error_it_is_without_us() -> None
     with pytest.raises(RuntimeError, match="modified by an inplace operation") as ours, attnprof.profile(model):
         train()
     assert str(ours.value).split("version")[0] == str(bare.value).split("version")[0]
+
+
+class Interrupts:
+    """Raises where a line of these files is about to run for the third time: as Ctrl-C may, anywhere."""
+
+    def __init__(self, files: Iterable[str], line: tuple[str, int] | None = None) -> None:
+        self.seen: Counter[tuple[str, int]] = Counter()
+        self._files, self._line = tuple(files), line
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+        return self._lines if frame.f_code.co_filename.endswith(self._files) else None
+
+    def _lines(self, frame: FrameType, event: str, arg: Any) -> Any:
+        line = frame.f_code.co_filename, frame.f_lineno
+        # On its way out of a `with`, Python tells of its line again, before it lets a lock go.
+        if event == "line" and not linecache.getline(*line).lstrip().startswith("with "):
+            self.seen[line] += 1
+            if line == self._line and self.seen[line] == 3:
+                raise KeyboardInterrupt
+        return self._lines
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_line() -> None:
+    """Wherever it comes, there is a report, and what runs afterwards runs and counts as if it had not come."""
+    files = [f"/capture/{name}.py" for name in ("ledger", "attribution", "mode")]
+    model = nn.Sequential(nn.Linear(D, D), nn.ReLU(), nn.Sequential(nn.Linear(D, D)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def train() -> None:
+        model(X).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def interrupted(at: Interrupts, prof: attnprof.api.Profile) -> bool:
+        before = sys.gettrace()
+        try:
+            with prof:
+                sys.settrace(at)
+                try:
+                    train()
+                finally:
+                    sys.settrace(before)
+        except KeyboardInterrupt:
+            optimizer.zero_grad()
+            return True
+        return False
+
+    every = Interrupts(files)
+    assert not interrupted(every, attnprof.profile(model))
+    lines = [line for line, times in every.seen.items() if times >= 3]
+    came = 0
+    for line in lines:
+        prof = attnprof.profile(model)
+        came += interrupted(Interrupts(files, line), prof)
+        before = prof.report()
+        assert str(before)
+        with prof:
+            train()
+        after = prof.report()
+        assert str(after)
+        gained = after.total.matmul_flops - before.total.matmul_flops
+        assert gained == (2 + 3) * 2 * N * D * D, line  # two products forward, and no gradient for the input
+    assert came > len(lines) // 2  # those that come in the end of a storage go unheard: torch's, not ours

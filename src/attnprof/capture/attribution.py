@@ -153,6 +153,7 @@ class Attribution:
 
     def _mark(self, number: int, module: int) -> None:
         """From ``number`` on, nodes belong to ``module``."""
+        del self._numbers[len(self._owners) :]  # half of an earlier one, after an interrupt
         if self._numbers[-1] == number:
             self._owners[-1] = module
         else:

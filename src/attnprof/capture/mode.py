@@ -128,6 +128,10 @@ class ThreadRecorder(TorchDispatchMode):
         self.events.append(signature)
         self.scopes.append(scope)
 
+    def drop_half_an_event(self) -> None:
+        """An interrupt came between an op's signature and its scope: the op is as good as not run."""
+        del self.events[len(self.scopes) :]
+
     def module_of(self, event: int) -> int:
         """The module of one of this thread's op calls; what came after the last is taken for a part of it."""
         scopes = self.scopes

@@ -163,6 +163,8 @@ class Recorder:
         mode = getattr(self._local, "mode", None)
         if mode is None or not (mode.entered or mode.visiting):
             mode = self._mode_in_new_thread()
+        if len(mode.events) != len(mode.scopes):
+            mode.drop_half_an_event()
         attribution, modules = mode.attribution, self.modules
         stack = attribution.stack
         index = modules.indices.get(id(module))
@@ -221,6 +223,9 @@ class Recorder:
 
     def trace(self) -> Trace:
         """What was seen so far."""
+        if not self.is_open:  # else a thread may be between the two
+            for mode in self._modes:
+                mode.drop_half_an_event()
         calls.write(((mode.calls, mode.attribution.ran) for mode in self._modes), self.modules.records)
         notes = []
         if not self.numbers_trusted:
