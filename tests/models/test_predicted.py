@@ -15,6 +15,7 @@ from analytic.test_against_zoo import built
 from attnprof import analytic, zoo
 from attnprof.analysis.comparison import PredictionError
 from attnprof.analysis.report import Report
+from models import shrinking
 from models.configs import CASES
 from zoo.checks import differentiable, shapes
 
@@ -150,3 +151,15 @@ def test_frozen_mechanisms() -> None:
     # dW of k, v and the output matrix, dX of the output matrix; dv, dp and dk: q is constant.
     (backward,) = [c for c in report.comparisons if (c.module, c.phase) == ("", "backward")]
     assert backward.predicted == backward.measured == 4 * product + 3 * scores
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "model_type", ["bart", "cohere2", "distilbert", "electra", "gemma3", "gptj", "mt5", "opt", "phi", "roberta"]
+)
+def test_attention_of_other_models(model_type: str) -> None:
+    torch.manual_seed(0)
+    model = shrinking.build(model_type)
+    report = attnprof.run(model, kwargs=shrinking.inputs(model), backward=True, strict_prediction=True)
+    assert_predicted(report)
+    assert "attention between heads" in {c.formula for c in report.comparisons}

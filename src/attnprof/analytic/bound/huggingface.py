@@ -10,28 +10,96 @@ from attnprof.analytic.bound.writing import Sheet, rows
 from attnprof.analytic.prediction import Prediction
 
 _MODELS = "transformers.models"
-#: Class -> (model, projections of q, k and v). A projection of all three is named three times.
-_ATTENTION = {
-    "GPT2Attention": ("gpt2.modeling_gpt2", ("c_attn", "c_attn", "c_attn")),
-    "LlamaAttention": ("llama.modeling_llama", ("q_proj", "k_proj", "v_proj")),
-    "MistralAttention": ("mistral.modeling_mistral", ("q_proj", "k_proj", "v_proj")),
-    "Qwen2Attention": ("qwen2.modeling_qwen2", ("q_proj", "k_proj", "v_proj")),
-    "Qwen3Attention": ("qwen3.modeling_qwen3", ("q_proj", "k_proj", "v_proj")),
-    "MixtralAttention": ("mixtral.modeling_mixtral", ("q_proj", "k_proj", "v_proj")),
-    "BertSelfAttention": ("bert.modeling_bert", ("query", "key", "value")),
-    "BertCrossAttention": ("bert.modeling_bert", ("query", "key", "value")),
-    "T5Attention": ("t5.modeling_t5", ("q", "k", "v")),
-    "ViTAttention": ("vit.modeling_vit", ("q_proj", "k_proj", "v_proj")),
-    "ViTSelfAttention": ("vit.modeling_vit", ("query", "key", "value")),
-    "WhisperAttention": ("whisper.modeling_whisper", ("q_proj", "k_proj", "v_proj")),
+#: Projections of q, k and v -> class -> model. A projection of all three is named three times.
+_CLASSES = {
+    ("q_proj", "k_proj", "v_proj"): {
+        "BartAttention": "bart",
+        "BlenderbotAttention": "blenderbot",
+        "CLIPAttention": "clip",
+        "CohereAttention": "cohere",
+        "Cohere2Attention": "cohere2",
+        "DeiTAttention": "deit",
+        "Dinov2Attention": "dinov2",
+        "GemmaAttention": "gemma",
+        "Gemma2Attention": "gemma2",
+        "Gemma3Attention": "gemma3",
+        "GlmAttention": "glm",
+        "Glm4Attention": "glm4",
+        "GPTNeoSelfAttention": "gpt_neo",
+        "GPTJAttention": "gptj",
+        "GraniteAttention": "granite",
+        "HeliumAttention": "helium",
+        "HubertAttention": "hubert",
+        "LlamaAttention": "llama",
+        "M2M100Attention": "m2m_100",
+        "MarianAttention": "marian",
+        "MBartAttention": "mbart",
+        "MinistralAttention": "ministral",
+        "MistralAttention": "mistral",
+        "MixtralAttention": "mixtral",
+        "NemotronAttention": "nemotron",
+        "OlmoAttention": "olmo",
+        "Olmo2Attention": "olmo2",
+        "OlmoeAttention": "olmoe",
+        "OPTAttention": "opt",
+        "OwlViTAttention": "owlvit",
+        "PegasusAttention": "pegasus",
+        "PhiAttention": "phi",
+        "PhimoeAttention": "phimoe",
+        "PixtralAttention": "pixtral",
+        "Qwen2Attention": "qwen2",
+        "Qwen2MoeAttention": "qwen2_moe",
+        "Qwen3Attention": "qwen3",
+        "Qwen3MoeAttention": "qwen3_moe",
+        "SiglipAttention": "siglip",
+        "SmolLM3Attention": "smollm3",
+        "StableLmAttention": "stablelm",
+        "Starcoder2Attention": "starcoder2",
+        "ViTAttention": "vit",
+        "ViTMAEAttention": "vit_mae",
+        "Wav2Vec2Attention": "wav2vec2",
+        "WhisperAttention": "whisper",
+        "XGLMAttention": "xglm",
+    },
+    ("query", "key", "value"): {
+        "AlbertAttention": "albert",
+        "BertCrossAttention": "bert",
+        "BertSelfAttention": "bert",
+        "CamembertSelfAttention": "camembert",
+        "ElectraSelfAttention": "electra",
+        "ErnieSelfAttention": "ernie",
+        "EsmSelfAttention": "esm",
+        "LayoutLMSelfAttention": "layoutlm",
+        "MegatronBertSelfAttention": "megatron_bert",
+        "RemBertSelfAttention": "rembert",
+        "RobertaSelfAttention": "roberta",
+        "VideoMAESelfAttention": "videomae",
+        "ViltSelfAttention": "vilt",
+        "VisualBertSelfAttention": "visual_bert",
+        "XLMRobertaSelfAttention": "xlm_roberta",
+        "XLMRobertaXLSelfAttention": "xlm_roberta_xl",
+    },
+    ("q", "k", "v"): {
+        "MPNetSelfAttention": "mpnet",
+        "MT5Attention": "mt5",
+        "T5Attention": "t5",
+        "UMT5Attention": "umt5",
+    },
+    ("q_lin", "k_lin", "v_lin"): {
+        "DistilBertSelfAttention": "distilbert",
+    },
+    ("c_attn", "c_attn", "c_attn"): {
+        "GPT2Attention": "gpt2",
+    },
 }
+_PROJECTIONS = {name: projections for projections, classes in _CLASSES.items() for name in classes}
 #: The names under which another sequence is given, for keys and values.
 _ELSEWHERE = ("key_value_states", "encoder_hidden_states")
 
 
 def attention(module: Recorded, call: Given) -> Prediction:
     """softmax(q kᵀ) v between the heads; the projections are layers of their own."""
-    q_proj, k_proj, v_proj = _ATTENTION[module.class_name][1]
+    q_proj, k_proj, v_proj = _PROJECTIONS[module.class_name]
     x = call.input(0, "hidden_states")
     other = next((given for given in call.inputs if given.name in _ELSEWHERE), None)
     if len(x.shape) != 3:
@@ -51,8 +119,9 @@ def attention(module: Recorded, call: Given) -> Prediction:
     return sheet.prediction
 
 
-for _class_name, (_home, _) in _ATTENTION.items():
-    binds(f"{_MODELS}.{_home}", _class_name, own=True)(attention)
+for _classes in _CLASSES.values():
+    for _class_name, _model in _classes.items():
+        binds(f"{_MODELS}.{_model}.modeling_{_model}", _class_name, own=True)(attention)
 
 
 def _keys(module: Recorded, call: Given, T: int, other: Input | None) -> int:
@@ -63,7 +132,8 @@ def _keys(module: Recorded, call: Given, T: int, other: Input | None) -> int:
     for mask in masks:
         if len(mask.shape) == 4:
             return mask.shape[-1]
-    if T == 1 and (module.flag("is_causal") or module.flag("is_decoder")):
+    kept = module.hyperparameters
+    if T == 1 and kept.get("is_causal", kept.get("is_decoder")) is not False:
         raise UnpredictableError("it was called with one token, and nothing says how many are in its cache")
     return T
 
