@@ -217,6 +217,7 @@ def test_a_vectorised_forward_saves_what_the_batch_saves() -> None:
     assert (reading.saved.bytes, reading.saved.input_bytes, reading.saved.held) == (ROW, ROW, {})
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, for its decompositions
 def test_the_zeros_of_forward_mode_hold_nothing() -> None:
     """An input without a tangent gets one that has a size and no bytes: the allocator knows nothing of it."""
 
