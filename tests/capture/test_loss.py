@@ -163,7 +163,7 @@ def pair(output: Tensor, target: Tensor) -> Tensor:
     ("loss", "parts"),
     [
         (unscaled, ["unscaled, given as the loss (--loss), returned Tensor float32[5,7]", "reduce it with .mean()"]),
-        (nothing, ["returned NoneType, and a loss is a scalar tensor."]),
+        (nothing, ["returned None, and a loss is a scalar tensor."]),
         (detached, ["returned Tensor float32[], which cannot be differentiated"]),
         (pair, ["called with the model's output alone", "pair(output", "target"]),
         (nn.MSELoss(), ["called with the model's output alone", "MSELoss"]),
@@ -182,7 +182,7 @@ def test_a_loss_that_is_none(loss: Any, parts: list[str]) -> None:
     ("shape", "parts"),
     [
         (lambda a, b: a.argmax(-1), ["returned Tensor int64[5], with no floating tensor in it", "--loss"]),
-        (lambda a, b: None, ["returned NoneType, with no floating tensor", "--loss"]),
+        (lambda a, b: None, ["returned None, with no floating tensor", "--loss"]),
         (lambda a, b: {"n": 3, "ids": a.argmax()}, ["dict (n: int, ids: int64[])", "--loss"]),
         (lambda a, b: object(), ["returned object", "--loss"]),
         (lambda a, b: a.detach(), ["nothing in the model's output (Tensor float32[5,7]) needs a gradient", "--loss"]),
