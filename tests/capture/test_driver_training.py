@@ -484,7 +484,8 @@ class Sparse(nn.Module):
 def test_sparse_gradients_have_their_own_optimizer() -> None:
     ids = torch.zeros(3, dtype=torch.int64)
     report = attnprof.run(Sparse(), (ids,), optimizer="sparseadam")
-    assert "SparseAdam steps embeddings with sparse gradients (1 of 2 parameter tensors), AdamW the rest." in report.notes
+    said = "SparseAdam steps embeddings with sparse gradients (1 of 2 parameter tensors), AdamW the rest."
+    assert said in report.notes
     with pytest.raises(AttnprofError, match="steps embeddings with sparse gradients, and Chain has no trainable ones"):
         attnprof.run(Chain(), (rows(),), optimizer="sparseadam")
 

@@ -82,7 +82,7 @@ def test_on_a_narrow_terminal_ops_go_first_and_then_the_column(report: attnprof.
 
 def test_a_run_in_a_sentence(report: attnprof.Report) -> None:
     """The blocks are not predicted; their nine parts, the head and the model are."""
-    residual = Units().text(3 * OWN, "matmul")
+    residual = Units().named(3 * OWN, "matmul")
     expected = f"theory: 11 of 14 modules predicted, residual +{residual} in mm x6, of blocks.[0-2]"
     assert sentences(report, Units()) == [expected]
     assert expected in render(report, width=200)

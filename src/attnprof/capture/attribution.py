@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from attnprof.capture import checkpoints
 from attnprof.core.trace import OPTIMIZER, OUTSIDE, PHASES, Scope
 
 _number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
@@ -146,7 +147,7 @@ class Attribution:
         """
         if module == OUTSIDE or (self._steps and self._steps[-1].depth == len(self.stack)):
             self.scope = None
-        elif hooks is None or _recomputed_frame(hooks[0]) is None:
+        elif hooks is None or checkpoints.recomputed(hooks[0]) is None:
             self.scope = self._id_of(module, "forward")
         else:
             self.scope = self._id_of(module, "recompute")
@@ -208,7 +209,7 @@ class Attribution:
             return self.scope
         if self._steps and not (number > last and _grad_enabled()):
             return self._id_of(OPTIMIZER, self._steps[-1].phase)
-        frame = None if hooks is None else _recomputed_frame(hooks[0])
+        frame = None if hooks is None else checkpoints.recomputed(hooks[0])
         if frame is not None:
             return self._id_of(self.checkpoints.get(frame, OUTSIDE), "recompute")
         return self._id_of(module, "forward" if number > last else "other")
@@ -240,7 +241,7 @@ class Attribution:
 
     def _with_grad(self, node: Any, task: int, owner: int) -> int:
         hooks = _hooks(False)
-        frame = None if hooks is None else _recomputed_frame(hooks[0])
+        frame = None if hooks is None else checkpoints.recomputed(hooks[0])
         phase = "backward"
         if frame is not None:
             owner = self.checkpoints.get(frame, owner)
@@ -277,32 +278,14 @@ class Attribution:
         return self._owners[bisect_right(self._numbers, number) - 1]
 
     def _remember_checkpoint(self, pack: Any) -> None:
-        if getattr(pack, "__qualname__", "").startswith("_checkpoint_hook"):
-            frame = _closure(pack, "frame")
-            if frame is not None and frame not in self.checkpoints:
-                self.checkpoints[frame] = self.stack[-1] if self.stack else OUTSIDE
+        frame = checkpoints.checkpointed(pack)
+        if frame is not None and frame not in self.checkpoints:
+            self.checkpoints[frame] = self.stack[-1] if self.stack else OUTSIDE
 
 
 def _is_python(node: Any) -> bool:
     """Whether a node is a user's ``autograd.Function``, whose backward may switch grad mode itself."""
     return isinstance(node, torch.autograd.function.BackwardCFunction)
-
-
-def _recomputed_frame(pack: Any) -> Any:
-    """The checkpoint being recomputed, when these are the saved-tensor hooks of a recomputation."""
-    pack = getattr(pack, "_torchdynamo_orig_callable", pack)
-    if not getattr(pack, "__qualname__", "").startswith("_recomputation_hook"):
-        return None
-    reference = _closure(pack, "target_frame_ref")
-    return reference() if reference is not None else None
-
-
-def _closure(function: Any, name: str) -> Any:
-    function = getattr(function, "_torchdynamo_orig_callable", function)
-    code = getattr(function, "__code__", None)
-    if code is None or name not in code.co_freevars:
-        return None
-    return function.__closure__[code.co_freevars.index(name)].cell_contents
 
 
 @cache

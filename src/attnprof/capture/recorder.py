@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -31,10 +30,11 @@ from torch.utils._python_dispatch import (
 
 from attnprof.capture import calls
 from attnprof.capture.attribution import Scopes, numbers_work
-from attnprof.capture.memory import Memory, on_kept_events
+from attnprof.capture.memory import Memory
 from attnprof.capture.mode import Retired, ThreadRecorder
 from attnprof.capture.modules import Modules
 from attnprof.capture.process import PROCESS
+from attnprof.capture.shape_inference import without_shape_inference
 from attnprof.capture.signatures import Signatures
 from attnprof.capture.states import states_of
 from attnprof.core.trace import ROOT, Trace
@@ -250,7 +250,7 @@ class Recorder:
             notes=notes,
             memory=None if self.memory is None else self.memory.trace(mode.events for mode in self._modes),
         )
-        return trace if self.modules.on_meta else _without_shape_inference(trace)
+        return trace if self.modules.on_meta else without_shape_inference(trace)
 
 
 def _take_off(mode: ThreadRecorder) -> None:
@@ -281,22 +281,3 @@ def _is_running(outermost: int, entering: int, modules: Modules) -> bool:
                 return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
-
-
-def _without_shape_inference(trace: Trace) -> Trace:
-    """Drop ops on ``meta`` tensors from a run that is not on ``meta`` itself: torch asking for a shape."""
-    tensors = [(*signature.inputs, *signature.outs) for signature in trace.signatures]
-    asked = {i for i, found in enumerate(tensors) if found and all(t.device == "meta" for t in found)}
-    if not asked or all(i in asked or not tensors[i] for i in set(trace.event_signatures)):
-        return trace
-    kept = [event for event, signature in enumerate(trace.event_signatures) if signature not in asked]
-    before, trace.event_signatures = trace.event_signatures, [trace.event_signatures[event] for event in kept]
-    trace.event_scopes = [trace.event_scopes[event] for event in kept]
-    trace.steps = [bisect_left(kept, step) for step in trace.steps]
-    if trace.memory is not None:
-        trace.memory = on_kept_events(trace.memory, kept)
-    dropped = sum(1 for event in before if event in asked)
-    trace.notes.append(
-        f"{dropped} ops ran on meta tensors and the model does not: torch asking for shapes, it seems; not counted."
-    )
-    return trace

@@ -43,13 +43,14 @@ class Cells:
         return difference(residual, ops, self.units)
 
 
-def difference(residual: int, ops: Sequence[OpShare], units: Units) -> str:
-    """``+2.10 G in bmm x12``."""
+def difference(residual: int, ops: Sequence[OpShare], units: Units, *, named: bool = False) -> str:
+    """``+2.10 G in bmm x12``, or with the unit named: ``+2.10 GFLOP in bmm x12``."""
     calls: dict[str, int] = {}
     for op in ops:
         name = shortened(op.op.rpartition(".")[0].removeprefix("aten.") or op.op, _LONGEST, tail=_LONGEST // 2)
         calls[name] = calls.get(name, 0) + op.calls
-    text = f"{'+' if residual > 0 else ''}{units.text(residual, 'matmul')}"
+    size = units.named(abs(residual), "matmul") if named else units.text(abs(residual), "matmul")
+    text = f"{'+' if residual > 0 else '-'}{size}"
     if not calls:
         return text
     first = next(iter(calls))
@@ -68,7 +69,7 @@ def sentences(report: Report, units: Units) -> list[str]:
         return [found, *_not_predicted(report)]
     residual, ops = sum(c.residual for c in matmul), [op for c in matmul for op in c.ops]
     where = f", of {listed(list(dict.fromkeys(op.module or report.root.class_name for op in ops)))}" if ops else ""
-    rest = "0" if not residual else f"{difference(residual, ops, units)}{where}"
+    rest = "0" if not residual else f"{difference(residual, ops, units, named=True)}{where}"
     states = "".join(
         f", {c.quantity.replace('_', ' ')} {'+' if c.residual > 0 else ''}{c.residual:,}"
         for c in theory.comparisons
