@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import attnprof
 from attnprof.capture.ledger import Ledger
+from memory.reference import allocator
 
 E = 4
 N, D = 3, 4
@@ -201,3 +202,71 @@ def test_parameters_of_modules_that_come_and_go() -> None:
     memory = prof.report().memory
     assert memory is not None
     assert memory.parameter_bytes == (3 * layer - E * D * D) + E * (D * 3 + 3)  # at their most: with the largest one
+
+
+class AddsToIts(torch.autograd.Function):
+    """Whose backward adds two tensors that it has made."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad.neg() + grad.exp()
+
+
+class AddsToGiven(AddsToIts):
+    """Whose backward adds to the gradient that it is given."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return grad + x
+
+
+class FansOut(nn.Module):
+    """One wide tensor that several ops read; its gradients are what the step holds most of."""
+
+    def __init__(self, read: Callable[[Tensor], Iterable[Tensor]]) -> None:
+        super().__init__()
+        self.layer, self.read = nn.Linear(D, 500), read
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part.sum(-1, keepdim=True) for part in self.read(self.layer(x))], -1)
+
+
+FANS: dict[str, Callable[[Tensor], Iterable[Tensor]]] = {
+    "two": lambda h: (h.neg(), h.neg()),
+    "three": lambda h: (h.neg(), h.neg(), h.neg()),
+    "a transposed one": lambda h: (h.t().neg().t(), h.neg()),
+    "an expanded one": lambda h: (h, h.neg()),
+    "residual": lambda h: ((h + h.tanh()).neg(),),
+    "a function's own sum": lambda h: (AddsToIts.apply(h.neg()),),  # type: ignore[no-untyped-call]
+    "a function's sum with what it is given": lambda h: (AddsToGiven.apply(h).neg(),),  # type: ignore[no-untyped-call]
+    "a formula's own sum": lambda h: (torch.nn.functional.normalize(h), h.neg()),
+}
+
+
+@pytest.mark.parametrize("read", FANS.values(), ids=FANS)
+def test_gradients_are_added_up_where_the_first_is(read: Callable[[Tensor], Iterable[Tensor]]) -> None:
+    """Autograd does so without a dispatch mode; torch's allocator, which needs none, tells the same peak."""
+    model, x = FansOut(read), torch.randn(40, D)
+
+    def step() -> None:
+        model(x).square().sum().backward()
+        model.zero_grad()
+
+    step()
+    with attnprof.profile(model) as prof:
+        step()
+    memory = prof.report().memory
+    assert memory is not None
+    numbers = sum(block.bytes for block in memory.blocks_at_peak if block.kind == "input") - E * x.numel()
+    given = E * (x.numel() + sum(p.numel() for p in model.parameters())) + numbers
+    assert memory.peak.bytes - given == allocator(step).peak

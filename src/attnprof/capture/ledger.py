@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wr
 
 from attnprof.capture.carried import tensors_in
 from attnprof.capture.signatures import PLAIN
+from attnprof.capture.sums import SUM, Sums
 from attnprof.core.memory import KINDS
 
 PARAMETER, BUFFER, GRADIENT, OPTIMIZER, CACHE, INPUT, SAVED, TEMPORARY = range(len(KINDS))
@@ -75,12 +76,17 @@ class Ledger:
         self._log = array("q")
         self._known: dict[int, _Alive] = {}
 
-        known, log = self._known, self._log
+        self.sums = Sums(_SHIFT)
+        known, log, sums = self._known, self._log, self.sums
 
         def ended(alive: _Alive) -> None:
             if known.get(alive.key) is alive:
                 del known[alive.key]
-                log.append(self._clock.now() | alive.block << 1 | 1)
+                end = self._clock.now() | alive.block << 1 | 1
+                if alive.block == sums.first:
+                    sums.tell(log, end)
+                else:
+                    log.append(end)
 
         self._ended = ended
 
@@ -124,6 +130,8 @@ class Ledger:
                 alive = self._add(storage, TEMPORARY, made=True, clock=clock)
                 if plan.name == _CAST and self.is_parameter(args[0]):
                     self.weight_copies.add(alive.block)
+                elif plan.name == SUM and len(args) == 2 and not kwargs:
+                    self.sums.note(self.blocks(args[0]), alive.block, self.bytes)
         elif out is not None:
             self._each(out, TEMPORARY, made=True, clock=clock)
 

@@ -142,8 +142,9 @@ class Memory:
 
     # Backward and optimizer
 
-    def watch_backward(self) -> None:
-        """Called from inside a backward: look at the gradients when it ends."""
+    def watch_backward(self, node: Any) -> None:
+        """Called from inside a backward, by the ops of this node: look at the gradients when it ends."""
+        self.ledger.sums.in_node(node, len(self.ledger.bytes))
         task = _task()
         if task in self._watched:
             return

@@ -82,7 +82,7 @@ class ThreadRecorder(TorchDispatchMode):
             signature = self._id_of(plan, args, kwargs, out)
             if self.memory is not None and not plan.shapeless:
                 if node is not None:
-                    self.memory.watch_backward()
+                    self.memory.watch_backward(node)
                 self.memory.note(self.clock, plan, args, kwargs, out)
         self._note_event(signature)
         self._note_scope(scope)
@@ -123,7 +123,7 @@ class ThreadRecorder(TorchDispatchMode):
         signature = self._id_of(plan, args, kwargs, out)
         if self.memory is not None and not plan.shapeless:
             if node is not None:
-                self.memory.watch_backward()
+                self.memory.watch_backward(node)
             self.memory.note(self.clock, plan, args, kwargs, out)
         self.events.append(signature)
         self.scopes.append(scope)
