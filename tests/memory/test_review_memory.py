@@ -270,3 +270,14 @@ def test_gradients_are_added_up_where_the_first_is(read: Callable[[Tensor], Iter
     numbers = sum(block.bytes for block in memory.blocks_at_peak if block.kind == "input") - E * x.numel()
     given = E * (x.numel() + sum(p.numel() for p in model.parameters())) + numbers
     assert memory.peak.bytes - given == allocator(step).peak
+
+
+def test_storage_that_cannot_be_seen_is_said() -> None:
+    """The blocked layout of oneDNN shows no storage: what is missing is no silent zero."""
+    x = torch.randn(8, 8)
+    with attnprof.profile() as prof:
+        x.to_mkldnn().relu()
+    assert [note for note in prof.report().notes if "lower bounds" in note and "mkldnn" in note]
+    with attnprof.profile() as prof:
+        x.relu()
+    assert not prof.report().notes

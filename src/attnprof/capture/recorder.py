@@ -238,6 +238,10 @@ class Recorder:
                 "Modules ran in threads that did not enter the profile: what those threads did outside of modules, "
                 "backward and optimizer steps included, was not counted. Enter the same profile in each thread."
             )
+        if self.memory is not None and self.memory.ledger.hidden:
+            notes.append(
+                "Some tensors have a layout that hides their storage (mkldnn): bytes of memory are lower bounds."
+            )
         trace = Trace(
             signatures=list(self.signatures.known),
             scopes=list(self.scopes.known),
