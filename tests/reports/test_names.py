@@ -52,7 +52,7 @@ def test_escapes_in_a_saved_version_do_nothing() -> None:
 def test_a_number_is_no_name_in_a_sentence() -> None:
     """The members of a Sequential are named by its class: "the inputs of 0" would be read as a count."""
     report = attnprof.run(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), (torch.ones(2, 4),), backward=True)
-    assert "because the inputs of Sequential.0 need no gradient" in report.to_table()
+    assert "because the inputs of Sequential.0 need no gradient" in " ".join(report.to_table(width=200).split())
     assert report.memory is not None
     peak = report.memory.peak.place
     assert peak is not None
