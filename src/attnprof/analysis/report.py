@@ -169,7 +169,10 @@ class Report:
 
     @cached_property
     def _calls(self) -> Counter[int]:
-        return Counter(self.trace.event_signatures)
+        found: Counter[int] = Counter()
+        for (signature, _), calls in self.trace.counts().items():
+            found[signature] += calls
+        return found
 
     @property
     def counts(self) -> dict[str, int]:

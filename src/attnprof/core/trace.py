@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from attnprof.core.memory import MemoryTrace
 from attnprof.core.signature import OpSignature
+from attnprof.core.timing import LayerTimes, Timing
 
 Scalar: TypeAlias = "int | float | bool | str | tuple[Scalar, ...] | None"
 
@@ -82,14 +83,24 @@ class Scope:
     phase: str
 
 
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The op calls ``start`` to ``stop`` - 1 ran ``times`` more, in steps like theirs that were not counted again."""
+
+    start: int
+    stop: int
+    times: int
+
+
 @dataclass(slots=True)
 class Trace:
     """What one capture saw.
 
     Event ``i`` is the op call ``signatures[event_signatures[i]]`` in ``scopes[event_scopes[i]]``; events
     are in order per thread. ``steps`` are the event counts at which ``prof.step()`` was called, and
-    ``step_labels`` names some of them, by position in ``steps`` (``prefill``, ``decode 1``). ``meta``
-    says how the run was made; ``notes`` are sentences the reader of a report must see.
+    ``step_labels`` names some of them, by position in ``steps`` (``prefill``, ``decode 1``). ``repeats`` are
+    events that stand for more calls than their own. ``meta`` says how the run was made; ``notes`` are
+    sentences the reader of a report must see.
     """
 
     signatures: list[OpSignature]
@@ -102,15 +113,26 @@ class Trace:
     meta: dict[str, Scalar] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     memory: MemoryTrace | None = None  # None: memory was not tracked
+    repeats: list[Repeat] = field(default_factory=list)
+    timing: Timing | None = None  # None: no step was timed
+    layer_times: LayerTimes | None = None  # None: no layer was timed
 
     def __len__(self) -> int:
         return len(self.event_signatures)
 
     def counts(self) -> Counter[tuple[int, int]]:
-        """Calls by (signature, scope)."""
-        return Counter(zip(self.event_signatures, self.event_scopes, strict=True))
+        """Calls by (signature, scope), repeated ones included."""
+        found = self.between(0, len(self))
+        for repeat in self.repeats:
+            for pair, calls in self.between(repeat.start, repeat.stop).items():
+                found[pair] += calls * repeat.times
+        return found
+
+    def between(self, start: int, stop: int) -> Counter[tuple[int, int]]:
+        """Calls by (signature, scope) among the events ``start`` to ``stop`` - 1, each as often as it is there."""
+        return Counter(zip(self.event_signatures[start:stop], self.event_scopes[start:stop], strict=True))
 
     def events(self) -> Iterator[tuple[OpSignature, Scope]]:
-        """The op calls in order."""
+        """The op calls in order, each once: repeated ones are not repeated here."""
         for signature, scope in zip(self.event_signatures, self.event_scopes, strict=True):
             yield self.signatures[signature], self.scopes[scope]

@@ -12,16 +12,16 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from attnprof.core import memory_json
+from attnprof.core import memory_json, timing_json
 from attnprof.core.errors import TraceFormatError
 from attnprof.core.plain import as_count, as_counts, as_dict, as_flag, as_int, as_list, as_text, as_texts
 from attnprof.core.signature import Argument, Declared, OpSignature
 from attnprof.core.tensor import TensorMeta
-from attnprof.core.trace import PHASES, Call, ModuleRecord, ParameterRecord, Scope, Trace
+from attnprof.core.trace import PHASES, Call, ModuleRecord, ParameterRecord, Repeat, Scope, Trace
 
 FORMAT = "attnprof trace"
-#: 2 added the names of steps and the memory; 3 the homes of classes and the kinds of calls.
-SCHEMA = 3
+#: 2 added the names of steps and the memory; 3 the homes of classes and the kinds of calls; 4 repeats and time.
+SCHEMA = 4
 #: More op calls than any machine could keep in a trace: a number above it is damage, not data.
 MOST_EVENTS = 10**8
 
@@ -70,6 +70,9 @@ def to_dict(trace: Trace) -> dict[str, Any]:
         "steps": trace.steps,
         "step_labels": list(map(list, trace.step_labels.items())),
         "memory": None if trace.memory is None else memory_json.to_dict(trace.memory),
+        "repeats": [[repeat.start, repeat.stop, repeat.times] for repeat in trace.repeats],
+        "timing": None if trace.timing is None else timing_json.timing_to_dict(trace.timing),
+        "layer_times": None if trace.layer_times is None else timing_json.layers_to_dict(trace.layer_times),
     }
 
 
@@ -95,6 +98,13 @@ def _from_dict(data: dict[str, Any]) -> Trace:
         if data["memory"] is not None:
             memory = as_dict(data["memory"])
             trace.memory = memory_json.from_dict(memory, events=len(trace), modules=len(trace.modules))
+    if data["schema"] > 3:
+        trace.repeats = [Repeat(*map(as_count, as_list(item))) for item in as_list(data["repeats"])]
+        if data["timing"] is not None:
+            trace.timing = timing_json.timing_from_dict(as_dict(data["timing"]), events=len(trace))
+        if data["layer_times"] is not None:
+            times = as_dict(data["layer_times"])
+            trace.layer_times = timing_json.layers_from_dict(times, modules=len(trace.modules))
     return trace
 
 
@@ -114,6 +124,9 @@ def _validate(trace: Trace) -> None:
     ):
         if values and not (min(values) >= 0 and max(values) < size):
             raise ValueError(f"an event names a {kind} that is not there")
+    for repeat in trace.repeats:
+        if not repeat.start <= repeat.stop <= len(trace):
+            raise ValueError(f"op calls {repeat.start} to {repeat.stop} of {len(trace)} are repeated")
     if max(trace.steps, default=0) > len(trace):
         raise ValueError(f"a step ends after op call {max(trace.steps)} of {len(trace)}")
     if max(trace.step_labels, default=-1) >= len(trace.steps):

@@ -1,0 +1,77 @@
+"""The least time a device needs for some work, and what bounds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from attnprof.core.cost import Cost
+
+#: What an op waits for: arithmetic, memory traffic, or being launched at all.
+Bound = Literal["compute", "memory", "launch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attainable:
+    """The least time for some ops, one after the other, in seconds, by what bounds each of them.
+
+    The time of a sum of ops is the sum of their times, never the time of their summed cost.
+    """
+
+    compute_s: float = 0.0
+    memory_s: float = 0.0
+    launch_s: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.compute_s + self.memory_s + self.launch_s
+
+    @property
+    def bound(self) -> Bound | None:
+        """What most of the time is spent on; None where there is no work."""
+        if not self.seconds:
+            return None
+        return max(get_args(Bound), key=self._of)
+
+    def share(self, bound: Bound) -> float:
+        """The part of the time, 0 to 1, of ops with this bound; 0 where there is no work."""
+        return self._of(bound) / self.seconds if self.seconds else 0.0
+
+    def _of(self, bound: Bound) -> float:
+        return {"compute": self.compute_s, "memory": self.memory_s, "launch": self.launch_s}[bound]
+
+    def __add__(self, other: Attainable) -> Attainable:
+        return Attainable(
+            self.compute_s + other.compute_s, self.memory_s + other.memory_s, self.launch_s + other.launch_s
+        )
+
+    def __mul__(self, times: int) -> Attainable:
+        return Attainable(self.compute_s * times, self.memory_s * times, self.launch_s * times)
+
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True, slots=True)
+class RooflinePoint:
+    """A module (or the whole run, ``""``) on a device, in one phase or in all (None), with what is below it.
+
+    ``attainable`` is the sum over its ops. ``footprint_bytes`` are its parameters, inputs and outputs, each
+    once, and ``fused_s`` the time of the same FLOPs on those bytes alone: what perfect fusion could reach.
+    Both are None where the inputs and outputs are not known.
+    """
+
+    module: str
+    phase: str | None
+    cost: Cost
+    attainable: Attainable
+    footprint_bytes: int | None = None
+    fused_s: float | None = None
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs per byte of traffic."""
+        return self.cost.intensity
+
+    @property
+    def bound(self) -> Bound | None:
+        return self.attainable.bound
