@@ -15,6 +15,8 @@ import attnprof
 from analytic.drawing import DRAWN, Symbols
 from attnprof import analytic, zoo
 from attnprof.analysis.report import Report
+from attnprof.analytic.prediction import KINDS
+from attnprof.analytic.theory import PHASES
 from zoo.checks import differentiable, shapes
 
 every = pytest.mark.parametrize("name", sorted(DRAWN))
@@ -64,6 +66,18 @@ def assert_agree(report: Report, theory: analytic.Prediction, net: nn.Module) ->
     assert theory.evaluate("saved_bytes") == report.memory.saved_bytes
 
 
+def assert_work(report: Report, theory: analytic.Prediction) -> None:
+    """Vector FLOPs and traffic, where they have a closed form."""
+    for phase in PHASES:
+        for kind in KINDS:
+            if theory.work(kind, phase) is not None:
+                for quantity in KINDS[kind]:
+                    assert theory.evaluate(quantity, phase) == getattr(report.phases[phase], quantity), (
+                        quantity,
+                        phase,
+                    )
+
+
 @every
 def test_measured_is_predicted(name: str) -> None:
     for at in shapes(40, 6):
@@ -84,17 +98,12 @@ def test_bytes_in_other_precisions(name: str, dtype: torch.dtype, e: int) -> Non
         assert analytic.predict(name, **symbols, e=e).evaluate("saved_bytes") == report.memory.saved_bytes
 
 
-FORWARD = {"vector_flops", "read_bytes", "write_bytes"}
-
-
-@pytest.mark.parametrize("name", [name for name in sorted(DRAWN) if FORWARD - analytic.find(name).missing])
-def test_forward_in_full(name: str) -> None:
-    """Vector FLOPs and traffic of the forward, where they have a closed form."""
+@every
+def test_all_work(name: str) -> None:
+    """Vector FLOPs and traffic of each phase, wherever they have a closed form."""
     for at in shapes(41, 4):
         symbols = DRAWN[name](at)
-        theory, forward = analytic.predict(name, **symbols), measured(*built(name, symbols)).phases["forward"]
-        for quantity in FORWARD - theory.missing:
-            assert theory.evaluate(quantity, "forward") == getattr(forward, quantity), quantity
+        assert_work(measured(*built(name, symbols)), analytic.predict(name, **symbols))
 
 
 #: Where a module's parts are not called what they are.

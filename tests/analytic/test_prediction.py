@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from sympy import Integer, Symbol
+from sympy import Integer, Ne, Symbol
 
 import attnprof
 from attnprof import analytic
@@ -16,6 +16,9 @@ from attnprof.core.errors import AttnprofError
 from attnprof.core.units import Units
 
 B, T, d, L = (Symbol(name, integer=True, positive=True) for name in ("B", "T", "d", "L"))
+
+
+FORWARD = Term("sum", "forward", "vector_flops", d)
 
 
 def test_terms_have_names_phases_and_quantities() -> None:
@@ -185,8 +188,14 @@ def test_latex_of_a_paper() -> None:
         (lambda: predict("mha").evaluate(), "mha needs B: give it a value, as in B=128."),
         (lambda: predict("mha", d=3, dh=2).evaluate("saved_bytes", B=1, T=1), "mha needs H: give it a value"),
         (lambda: predict("gqa").evaluate("parameters", d=2, H=3, Hkv=1), "gqa does not come to a whole number at H=3"),
-        (lambda: predict("performer").total("vector_flops", "forward"), "performer has no closed form of vector_flops"),
-        (lambda: predict("mha").total("vector_flops"), "vector_flops has a closed form for phase='forward' only."),
+        (
+            lambda: Prediction("mine", (FORWARD,)).total("vector_flops", "backward"),
+            "mine has no closed form of vector_flops in the backward, only of the forward.",
+        ),
+        (
+            lambda: Prediction("mine", (FORWARD,)).total("read_bytes"),
+            "mine has no closed form of read_bytes in the forward.",
+        ),
         (lambda: predict("depthwise-conv", k=4), "k must be odd for as many taps on each side, not 4; or causal=True."),
         (lambda: predict("mla", dr=3), "dr must be even, since positions turn pairs of numbers: dr=3."),
         (
@@ -240,6 +249,30 @@ def test_a_prediction_is_a_value() -> None:
     assert Prediction("a", (term,)) == Prediction("a", (term,))
     with pytest.raises(AttributeError):
         term.name = "k_proj"  # type: ignore[misc]
+
+
+def test_what_is_not_known_is_not_zero() -> None:
+    """Contractions are always stated; of the rest, what has terms, or is said to be complete without any."""
+    mine = Prediction("mine", (FORWARD,), complete=frozenset({("traffic", "forward")}))
+    assert mine.work("matmul", "backward") == ()
+    assert mine.work("vector", "forward") == (FORWARD,)
+    assert mine.work("vector", "backward") is None
+    assert mine.work("traffic", "forward") == ()
+    assert mine.work("traffic", "backward") is None
+    assert (mine + Prediction("other", ())).work("vector", "forward") is None
+    assert mine.only("backward").work("traffic", "forward") is None
+
+
+def test_a_closed_form_holds_for_some_sizes() -> None:
+    mine = Prediction("mine", (FORWARD,), holds={"vector": Ne(T, 1)})
+    for theory, known in (
+        (mine, True),
+        (mine.at(T=2), True),
+        (mine.at(T=1), False),
+        (mine.at(T=1).substituted(), False),
+    ):
+        assert (theory.work("vector", "forward") is not None) is known
+        assert theory.work("matmul", "forward") == ()
 
 
 def test_theory_needs_no_torch() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sympy import And, Expr, Integer, Ne
 
 from attnprof.analytic.blocks import BOOL, Tape, Tensor
-from attnprof.analytic.registry import Sizes, formula
+from attnprof.analytic.registry import FORWARD, Sizes, formula
 from attnprof.analytic.symbols import e
 
 
@@ -68,7 +68,7 @@ def explicit(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, causal: boo
     scores = tape.scale(scores)
     if causal:
         tape.keep_for(scores, "mask", at.T * at.S, BOOL)
-        tape.missing |= {"read_bytes", "write_bytes"}  # of making the mask
+        tape.missing |= {("traffic", "forward")}  # of making the mask
     probabilities = tape.softmax(scores, at.B * at.H * at.T)
     y = tape.product("weighted_sum", probabilities, v, flops, "weighted sum", at.B * at.T * at.n, useful)
     return tape.copy(y, "heads merged", only_if=And(Ne(at.H, 1), Ne(at.T, 1)))
@@ -132,7 +132,7 @@ def itself(sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, Hkv: Expr | None, d
     return Heads(B, T, T, d, H, H if Hkv is None else Hkv, head_width(sizes, d, H, dh))
 
 
-@formula("mha", vector=True, traffic=True)
+@formula("mha", vector=FORWARD, traffic=FORWARD)
 def mha(
     tape: Tape,
     sizes: Sizes,
@@ -166,7 +166,7 @@ def mha_sdpa(
     return self_attention(tape, at, x, causal, fuse=True)
 
 
-@formula("mha-no-output", vector=True, traffic=True)
+@formula("mha-no-output", vector=FORWARD, traffic=FORWARD)
 def mha_no_output(
     tape: Tape,
     sizes: Sizes,
@@ -183,7 +183,7 @@ def mha_no_output(
     return self_attention(tape, at, x, causal, output=False)
 
 
-@formula("gqa", vector=True)
+@formula("gqa", vector=FORWARD)
 def gqa(
     tape: Tape,
     sizes: Sizes,
@@ -217,7 +217,7 @@ def gqa_sdpa(
     return self_attention(tape, itself(sizes, B, T, d, H, Hkv, dh), x, causal, fuse=True)
 
 
-@formula("mqa", vector=True)
+@formula("mqa", vector=FORWARD)
 def mqa(
     tape: Tape,
     sizes: Sizes,
@@ -233,7 +233,7 @@ def mqa(
     return self_attention(tape, itself(sizes, B, T, d, H, Integer(1), dh), x, causal)
 
 
-@formula("cross-attention", vector=True)
+@formula("cross-attention", vector=FORWARD)
 def cross_attention(
     tape: Tape, sizes: Sizes, B: Expr, T: Expr, S: Expr, d: Expr, H: Expr, dh: Expr | None = None
 ) -> Tensor:
@@ -246,7 +246,7 @@ def cross_attention(
     return project_back(tape, at, y)
 
 
-@formula("orthogonal", vector=True, traffic=True)
+@formula("orthogonal", vector=FORWARD, traffic=FORWARD)
 def orthogonal(
     tape: Tape,
     sizes: Sizes,

@@ -164,7 +164,7 @@ class Tape(Recording):
             self.keep(self.tensor(x.name, wide, False, PRECISE), self.tensor(f"{name} scales", rows, False, PRECISE))
         if weight.needs_grad:
             self.keep(self.tensor(f"{name} before its weight", rows * d, False, PRECISE))
-        self.missing |= {"vector_flops", "read_bytes", "write_bytes"}
+        self.missing |= {("vector", "forward"), ("traffic", "forward")}
         return self.tensor(out, rows * d, x.needs_grad or weight.needs_grad)
 
     def layer_norm(self, x: Tensor, rows: Expr, d: Expr, name: str, out: str) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sympy import Eq, Expr, Max, Piecewise
 
 from attnprof.analytic.blocks import Tape, Tensor
-from attnprof.analytic.registry import Sizes, formula
+from attnprof.analytic.registry import FORWARD, Sizes, formula
 from attnprof.core.errors import AttnprofError
 
 
@@ -27,7 +27,7 @@ def _check(sizes: Sizes, causal: bool) -> None:
         raise AttnprofError(f"k must be odd for as many taps on each side, not {k}; or causal=True.")
 
 
-@formula("depthwise-conv", vector=True)
+@formula("depthwise-conv", vector=FORWARD)
 def depthwise_conv(
     tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr, k: Expr, causal: bool = False
 ) -> Tensor:
@@ -41,7 +41,7 @@ def depthwise_conv(
     return out
 
 
-@formula("depthwise-conv-im2col", vector=True)
+@formula("depthwise-conv-im2col", vector=FORWARD)
 def depthwise_conv_im2col(
     tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr, k: Expr, causal: bool = False
 ) -> Tensor:

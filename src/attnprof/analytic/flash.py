@@ -6,7 +6,7 @@ from sympy import Expr, ceiling
 
 from attnprof.analytic.attention import itself, project, project_back
 from attnprof.analytic.blocks import PRECISE, Tape, Tensor
-from attnprof.analytic.registry import Sizes, formula
+from attnprof.analytic.registry import FORWARD, Sizes, formula
 from attnprof.analytic.symbols import CausalTiles, e
 from attnprof.core.errors import AttnprofError
 
@@ -44,7 +44,7 @@ def flash(
     return project_back(tape, at, y)
 
 
-@formula("flash-io", traffic=True)
+@formula("flash-io", traffic=FORWARD)
 def flash_io(tape: Tape, sizes: Sizes, B: Expr, H: Expr, T: Expr, dh: Expr, M: Expr) -> None:
     """What FlashAttention moves between DRAM and M elements of on-chip memory, forward; M is of one SM.
 
@@ -69,7 +69,7 @@ def flash_io(tape: Tape, sizes: Sizes, B: Expr, H: Expr, T: Expr, dh: Expr, M: E
     tape.note("maxima, sums", "write_bytes", heads * passes * 2 * T)
 
 
-@formula("attention-io", traffic=True)
+@formula("attention-io", traffic=FORWARD)
 def attention_io(tape: Tape, sizes: Sizes, B: Expr, H: Expr, T: Expr, dh: Expr) -> None:
     """What attention with its scores written out moves, forward: scores and probabilities written and read once.
 

@@ -6,7 +6,7 @@ from sympy import Expr, Min, ceiling
 
 from attnprof.analytic.attention import Heads, itself, project, project_back
 from attnprof.analytic.blocks import Tape, Tensor
-from attnprof.analytic.registry import Sizes, formula
+from attnprof.analytic.registry import FORWARD, Sizes, formula
 from attnprof.analytic.symbols import e
 
 
@@ -67,7 +67,7 @@ def linear_causal(
     return project_back(tape, at, tape.copy(y, "heads merged"))
 
 
-@formula("efficient-attention", vector=True)
+@formula("efficient-attention", vector=FORWARD)
 def efficient_attention(
     tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr, H: Expr, dh: Expr | None = None
 ) -> Tensor:

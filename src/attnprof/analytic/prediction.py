@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from sympy import Add, Expr, Integer, sympify
+from sympy import Add, And, Expr, Integer, false, sympify, true
+from sympy.logic.boolalg import Boolean
 
 from attnprof.analytic.growth import leading
 from attnprof.core.errors import AttnprofError, closest
@@ -31,6 +32,13 @@ Quantity = Literal[
     "parameter_bytes",
 ]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+Kind = Literal["matmul", "vector", "traffic"]
+#: A kind of work -> the quantities that it is counted in.
+KINDS: dict[Kind, tuple[Quantity, ...]] = {
+    "matmul": ("matmul_flops",),
+    "vector": ("vector_flops",),
+    "traffic": ("read_bytes", "write_bytes"),
+}
 _DECIMAL = Units()
 
 
@@ -62,8 +70,11 @@ class Prediction:
     FLOPs count 2 per multiply-add. ``matmul_flops``: contractions; of them ``useful_matmul_flops`` outside masks and
     padding. ``saved_bytes``: what autograd keeps for the backward, parameters excluded, the input included.
     ``parameters``, ``trainable_parameters``: how many numbers; ``active_parameters``: those that a token meets, where
-    that is not all. ``vector_flops``, ``read_bytes`` and ``write_bytes``
-    are there for the forward, where they have a simple form: ``missing`` names those that have none.
+    that is not all.
+
+    Matmul FLOPs are always stated in full. Of ``vector_flops`` and of traffic (``read_bytes``, ``write_bytes``: each op
+    alone) ``complete`` says in which phases the terms are all there is, where they are none too; ``holds`` are
+    conditions on sizes outside of which a kind has no closed form. What :meth:`work` does not know is None, never 0.
 
     ``a + b`` is both, ``L * a`` is L times it, so that a model is the sum of its parts. Terms of the same name, phase
     and quantity become one.
@@ -72,7 +83,28 @@ class Prediction:
     name: str
     terms: tuple[Term, ...]
     values: Mapping[str, int] = field(default_factory=dict)
-    missing: frozenset[Quantity] = frozenset()
+    complete: frozenset[tuple[Kind, Phase]] = frozenset()
+    holds: Mapping[Kind, Boolean] = field(default_factory=dict)
+
+    def work(self, kind: Kind, phase: Phase) -> tuple[Term, ...] | None:
+        """The terms of a kind of work in a phase, of traffic those read and those written.
+
+        None where there is no closed form, or none at these sizes; an empty tuple is a zero. Terms that somebody
+        gave are taken to be all there is.
+        """
+        found = tuple(t for t in self.terms if t.quantity in KINDS[kind] and t.phase == phase)
+        return found if self._states(kind, phase) and self._holds(kind) else None
+
+    def _states(self, kind: Kind, phase: Phase) -> bool:
+        """Whether the terms of a kind are all there is in a phase."""
+        given = any(t.quantity in KINDS[kind] and t.phase == phase for t in self.terms)
+        return given or kind == "matmul" or (kind, phase) in self.complete
+
+    def _holds(self, kind: Kind) -> bool:
+        """Whether the sizes that are known do not contradict the condition of a kind."""
+        condition = self.holds.get(kind, true)
+        known = {s: Integer(self.values[s.name]) for s in condition.free_symbols if s.name in self.values}
+        return condition.xreplace(known) != false
 
     def total(self, quantity: Quantity = "matmul_flops", phase: Phase | None = None) -> Expr:
         """The sum of a quantity's terms in symbols, of one phase or of all; raises where it has no closed form."""
@@ -111,7 +143,10 @@ class Prediction:
         from attnprof.analytic.symbols import symbol
 
         known = {symbol(name): Integer(value) for name, value in self.values.items()}
-        return replace(self, terms=tuple(t.map(lambda x: x.xreplace(known)) for t in self.terms), values={})
+        holds = {kind: condition.xreplace(known) for kind, condition in self.holds.items()}
+        return replace(
+            self, terms=tuple(t.map(lambda x: x.xreplace(known)) for t in self.terms), values={}, holds=holds
+        )
 
     def big_o(
         self,
@@ -148,7 +183,8 @@ class Prediction:
 
     def only(self, *phases: Phase) -> Prediction:
         """The terms of some phases alone."""
-        return replace(self, terms=tuple(t for t in self.terms if t.phase in phases))
+        complete = frozenset((kind, phase) for kind, phase in self.complete if phase in phases)
+        return replace(self, terms=tuple(t for t in self.terms if t.phase in phases), complete=complete)
 
     def below(self, prefix: str) -> Prediction:
         """The same terms named ``prefix.name``: a part of something larger."""
@@ -163,7 +199,12 @@ class Prediction:
                 )
         name = self.name if self.name == other.name else f"{self.name} + {other.name}"
         values = {**self.values, **other.values}
-        return Prediction(name, merged((*self.terms, *other.terms)), values, self.missing | other.missing)
+        holds = {kind: And(self.holds.get(kind, true), other.holds.get(kind, true)) for kind in KINDS}
+        both = frozenset((k, p) for k in KINDS for p in PHASES if self._states(k, p) and other._states(k, p))
+        stated = {(quantity, phase) for kind, phase in both for quantity in KINDS[kind]}
+        of_work = {quantity for quantities in KINDS.values() for quantity in quantities}
+        terms = [t for t in (*self.terms, *other.terms) if t.quantity not in of_work or (t.quantity, t.phase) in stated]
+        return Prediction(name, merged(terms), values, both, {kind: c for kind, c in holds.items() if c is not true})
 
     def __mul__(self, times: Expr | int) -> Prediction:
         factor = sympify(times)
@@ -184,10 +225,14 @@ class Prediction:
         if phase is not None and phase not in PHASES:
             known = ", ".join(PHASES)
             raise AttnprofError(f"no phase {phase!r}: there are {known}.{closest(phase, PHASES)}")
-        if quantity in self.missing:
-            raise AttnprofError(f"{self.name} has no closed form of {quantity}; it has {', '.join(self.quantities)}.")
-        if quantity in ("vector_flops", "read_bytes", "write_bytes") and phase != "forward":
-            raise AttnprofError(f"{quantity} has a closed form for phase='forward' only.")
+        kind = next((kind for kind, quantities in KINDS.items() if quantity in quantities), None)
+        if kind in (None, "matmul"):
+            return
+        for asked in PHASES[:3] if phase is None else (phase,):
+            if self.work(kind, asked) is None:
+                known = ", ".join(where for where in PHASES if self.work(kind, where) is not None)
+                but = f", only of the {known}" if known else ""
+                raise AttnprofError(f"{self.name} has no closed form of {quantity} in the {asked}{but}.")
 
 
 def merged(terms: Iterable[Term]) -> tuple[Term, ...]:

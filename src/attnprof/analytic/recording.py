@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from sympy import Expr, Integer
 
-from attnprof.analytic.prediction import Phase, Quantity, Term, merged
+from attnprof.analytic.prediction import Kind, Phase, Quantity, Term, merged
 from attnprof.analytic.symbols import e
 
 
@@ -35,7 +35,7 @@ class Recording:
     def __init__(self, frozen: Collection[str] = (), input_grad: bool | Collection[str] = True) -> None:
         self.input_grad = input_grad
         self.unused = set(frozen)  # patterns that have met no weight yet
-        self.missing: set[Quantity] = set()  # what the blocks do not state in full
+        self.missing: set[tuple[Kind, Phase]] = set()  # what the blocks do not state in full
         self.weights: list[str] = []
         self.inputs: list[str] = []
         self.frozen = tuple(frozen)

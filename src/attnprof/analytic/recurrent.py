@@ -5,7 +5,7 @@ from __future__ import annotations
 from sympy import Eq, Expr, Piecewise
 
 from attnprof.analytic.blocks import Tape, Tensor
-from attnprof.analytic.registry import Sizes, formula
+from attnprof.analytic.registry import FORWARD, Sizes, formula
 from attnprof.analytic.symbols import BitCount, CeilLog2, FloorLog2, e
 
 
@@ -29,7 +29,7 @@ def _states(tape: Tape, sizes: Sizes, x: Tensor, decay: Tensor) -> Tensor:
     return tape.tensor("states", x.elements, x.needs_grad or (decay.needs_grad and sizes.values.get("T") != 1))
 
 
-@formula("diagonal-rnn", vector=True)
+@formula("diagonal-rnn", vector=FORWARD)
 def diagonal_rnn(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr) -> Tensor:
     """A diagonal linear recurrence, step by step: one product and one sum per step and channel after the first."""
     decay = tape.weight("decay", d)
@@ -41,7 +41,7 @@ def diagonal_rnn(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr)
     return _states(tape, sizes, x, decay)
 
 
-@formula("diagonal-rnn-hillis-steele", vector=True)
+@formula("diagonal-rnn-hillis-steele", vector=FORWARD)
 def hillis_steele(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr) -> Tensor:
     """A diagonal linear recurrence as a Hillis-Steele scan: ceil(log2 T) rounds over the whole sequence."""
     decay = tape.weight("decay", d)
@@ -55,7 +55,7 @@ def hillis_steele(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr
     return _states(tape, sizes, x, decay)
 
 
-@formula("diagonal-rnn-brent-kung", vector=True)
+@formula("diagonal-rnn-brent-kung", vector=FORWARD)
 def brent_kung(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr) -> Tensor:
     """A diagonal linear recurrence as a Brent-Kung scan: joins on the way up and down, 2 T of them and fewer.
 

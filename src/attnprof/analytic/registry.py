@@ -13,16 +13,16 @@ from typing import Any, TypeVar
 from sympy import Expr
 
 from attnprof.analytic.blocks import Tape, Tensor
-from attnprof.analytic.prediction import Prediction, Quantity
+from attnprof.analytic.prediction import KINDS, Kind, Phase, Prediction
 from attnprof.analytic.symbols import e, symbol
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.sizes import at_most, divides, positive
 
-#: Quantities that blocks note, and that add up to the whole only where every block of a mechanism has its form.
-_PARTIAL: dict[str, frozenset[Quantity]] = {
-    "vector": frozenset({"vector_flops"}),
-    "traffic": frozenset({"read_bytes", "write_bytes"}),
-}
+#: The phases that a formula may state in full.
+FORWARD: tuple[Phase, ...] = ("forward",)
+EVERY: tuple[Phase, ...] = ("forward", "backward", "recompute")
+#: Every kind of work in every phase of a module.
+_WORK: frozenset[tuple[Kind, Phase]] = frozenset((kind, phase) for kind in KINDS for phase in EVERY)
 Write = TypeVar("Write", bound=Callable[..., Any])
 
 
@@ -57,7 +57,7 @@ class Formula:
     optional: tuple[str, ...]
     nullable: tuple[str, ...]
     options: Mapping[str, Any]
-    missing: frozenset[Quantity]
+    missing: frozenset[tuple[Kind, Phase]]
     takes_x: bool
     passes_on: bool
 
@@ -95,12 +95,12 @@ class Formula:
 _known: dict[str, Formula] = {}
 
 
-def formula(name: str, *, vector: bool = False, traffic: bool = False) -> Callable[[Write], Write]:
+def formula(name: str, *, vector: Collection[Phase] = (), traffic: Collection[Phase] = ()) -> Callable[[Write], Write]:
     """Enter ``write(tape, sizes, x, B, T, d, ...)``, whose blocks state the mechanism; without x it makes its inputs.
 
     A parameter of type Expr is a symbol; with the default None it has a usual value and is None when it was not
     given. One of type ``Expr | None`` without default is a symbol unless None was asked for. Any other is an option.
-    ``vector``, ``traffic``: the blocks' vector FLOPs and bytes are all there is in its forward.
+    ``vector``, ``traffic``: the phases in which the blocks' vector FLOPs and bytes are all there is.
     """
 
     def enter(write: Write) -> Write:
@@ -110,9 +110,8 @@ def formula(name: str, *, vector: bool = False, traffic: bool = False) -> Callab
         takes_x = parameters[0].name == "x"
         named = [p for p in parameters[takes_x:] if p.kind is not p.VAR_KEYWORD]
         required = [p for p in named if p.default is p.empty]
-        missing: frozenset[Quantity] = frozenset()
-        for stated, quantities in ((vector, _PARTIAL["vector"]), (traffic, _PARTIAL["traffic"])):
-            missing |= frozenset() if stated else quantities
+        stated: dict[Kind, Collection[Phase]] = {"matmul": EVERY, "vector": vector, "traffic": traffic}
+        missing = frozenset((kind, phase) for kind, phase in _WORK if phase not in stated[kind])
         _known[name] = Formula(
             name,
             write,
@@ -166,7 +165,9 @@ def predict(
             if wanted not in tape.inputs:
                 raise AttnprofError(f"{name} has no input {wanted!r}; it has {', '.join(tape.inputs)}.")
     missing = entry.missing | tape.missing
-    return Prediction(name, tuple(t for t in tape.terms if t.quantity not in missing), values, missing)
+    unstated = {(quantity, phase) for kind, phase in missing for quantity in KINDS[kind]}
+    terms = tuple(t for t in tape.terms if (t.quantity, t.phase) not in unstated)
+    return Prediction(name, terms, values, _WORK - missing)
 
 
 def _sorted(entry: Formula, given: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:

@@ -6,7 +6,7 @@ from sympy import Expr
 
 from attnprof.analytic.attention import Heads, itself, project_back
 from attnprof.analytic.blocks import BOOL, Tape, Tensor
-from attnprof.analytic.registry import Sizes, formula
+from attnprof.analytic.registry import FORWARD, Sizes, formula
 from attnprof.core.errors import AttnprofError
 
 
@@ -29,7 +29,7 @@ def _average(tape: Tape, at: Heads, x: Tensor, scores: Tensor, rows: Expr, causa
     return project_back(tape, at, tape.copy(y, "heads merged"))
 
 
-@formula("synthesizer-random", vector=True)
+@formula("synthesizer-random", vector=FORWARD)
 def random(
     tape: Tape,
     sizes: Sizes,
@@ -50,7 +50,7 @@ def random(
     return _average(tape, at, x, scores, H * T, causal)
 
 
-@formula("synthesizer-dense", vector=True)
+@formula("synthesizer-dense", vector=FORWARD)
 def dense(
     tape: Tape,
     sizes: Sizes,

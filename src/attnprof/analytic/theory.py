@@ -110,8 +110,7 @@ def _terms(prediction: Prediction, phase: Phase, times: int) -> list[TermValue]:
 
 
 def _add_vector(found: Theory, prediction: Prediction, times: int) -> None:
-    stated = "vector_flops" in prediction.quantities and "vector_flops" not in prediction.missing
-    if not stated or found.vector_flops is None:
+    if prediction.work("vector", "forward") is None or found.vector_flops is None:
         found.vector_flops = None
     else:
         found.vector_flops += times * prediction.evaluate("vector_flops", "forward")
@@ -121,5 +120,5 @@ def _once(found: Theory, prediction: Prediction) -> None:
     """Parameters, and the bytes that the call which saves most keeps."""
     kept: tuple[Quantity, ...] = ("parameters", "trainable_parameters", "saved_bytes")
     for quantity in kept:
-        if quantity in prediction.quantities and quantity not in prediction.missing:
+        if quantity in prediction.quantities:
             found.once[quantity] = max(found.once.get(quantity, 0), prediction.evaluate(quantity))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sympy import Expr, Integer
 
-from attnprof.analytic.prediction import Phase, Prediction, Quantity, Term
+from attnprof.analytic.prediction import KINDS, PHASES, Phase, Prediction, Quantity, Term
 from attnprof.analytic.symbols import e
 from attnprof.core.sizes import one_of
 
@@ -37,7 +35,8 @@ def adam_states(prediction: Prediction, precision: str = "uniform") -> Predictio
         ),
     )
     terms = tuple(Term(name, phase, quantity, expression) for name, phase, quantity, expression in rows)
-    return Prediction(f"Adam on {prediction.name}", terms, prediction.values)
+    nothing = frozenset((kind, phase) for kind in KINDS for phase in PHASES)  # states are held, no work
+    return Prediction(f"Adam on {prediction.name}", terms, prediction.values, nothing)
 
 
 def two_n_rule(prediction: Prediction) -> Prediction:
@@ -51,4 +50,4 @@ def two_n_rule(prediction: Prediction) -> Prediction:
     for name, of_weights in (("2 W per token", True), ("missed", False)):
         found = sum((t.expression for t in forward if t.of_weights is of_weights), Integer(0))
         terms.append(Term(name, "forward", "matmul_flops", found.expand(), of_weights=of_weights))
-    return replace(prediction, name=f"2N rule of {prediction.name}", terms=tuple(terms))
+    return Prediction(f"2N rule of {prediction.name}", tuple(terms), prediction.values)

@@ -8,7 +8,7 @@ from typing import Any
 from sympy import Expr
 
 from attnprof.analytic.blocks import INT64, Tape, Tensor
-from attnprof.analytic.registry import Formula, Sizes, find, formula
+from attnprof.analytic.registry import FORWARD, Formula, Sizes, find, formula
 from attnprof.core.errors import AttnprofError
 from attnprof.core.sizes import one_of, positive
 
@@ -36,7 +36,7 @@ def _check(parts: Collection[Formula], given: Mapping[str, Any]) -> None:
                 positive(**{name: value})
 
 
-@formula("transformer", vector=True)
+@formula("transformer", vector=FORWARD)
 def transformer(
     tape: Tape,
     sizes: Sizes,
@@ -101,7 +101,7 @@ def stack(
         return tape.repeat(L, x, layer)
 
 
-@formula("lm", vector=True)
+@formula("lm", vector=FORWARD)
 def language_model(
     tape: Tape,
     sizes: Sizes,
