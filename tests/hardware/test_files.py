@@ -147,7 +147,7 @@ def test_toml_without_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ),
         (
             {"id": "x", "figures": {"units": {"value": 1, "origin": "guessed"}}},
-            "quoted, derived, unsourced, not 'guessed'.",
+            "quoted, derived, unsourced, measured, given, not 'guessed'.",
         ),
         ({"id": "x", "based_on": "h100"}, '"h100" is several devices: h100-nvl, h100-pcie or h100-sxm.'),
     ],

@@ -58,11 +58,55 @@ def test_required_peaks() -> None:
     assert SPEC.require_peak("bf16", "matmul") == 1000
     with pytest.raises(AttnprofError) as caught:
         SPEC.require_peak("float64", "vector")
-    assert str(caught.value).startswith("d has no known vector peak for float64: known are float32.")
+    assert str(caught.value) == "d has no known vector peak for float64: known are float32."
     with pytest.raises(AttnprofError, match=r"for bfloat17: known are bfloat16, float32, float8\. Did you mean bf"):
         SPEC.require_peak("bfloat17")
     with pytest.raises(AttnprofError, match=r"^e has no known matmul peak for float32: none is known\.$"):
         DeviceSpec("e", "E", "nobody").require_peak("float32")
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "engine", "expected"),
+    [
+        ("a100-sxm-80gb", "float8_e4m3fn", "matmul", ("matmul", "float16")),
+        ("tpu-v4", "float8", "matmul", ("matmul", "bfloat16")),  # no float16
+        ("gaudi3", "float4", "matmul", ("matmul", "float8")),
+        ("trainium1", "float4", "matmul", ("matmul", "float8")),
+        ("v100-sxm-16gb", "bfloat16", "matmul", ("vector", "float32")),  # its float16 holds fewer magnitudes
+        ("a100-sxm-80gb", "float8", "vector", ("vector", "float32")),  # in which float16 is computed
+        ("a100-sxm-80gb", "int4", "matmul", ("matmul", "int8")),
+        ("tpu-v4", "uint8", "matmul", ("matmul", "bfloat16")),  # 8 significant bits
+        ("h100-sxm", "int32", "vector", ("vector", "float64")),
+        ("h100-sxm", "int64", "vector", None),
+        ("h100-sxm", "float64", "matmul", None),
+        ("tpu-v4", "float16", "matmul", None),  # bfloat16 is not wider
+        ("h100-sxm", "no such dtype", "matmul", None),
+    ],
+)
+def test_the_next_wider_peak(device: str, dtype: str, engine: str, expected: tuple[str, str] | None) -> None:
+    found = attnprof.device(device).wider_peak(dtype, engine)  # type: ignore[arg-type]
+    assert (found and (found.engine, found.dtype)) == expected
+
+
+def test_of_two_equally_wide_the_faster() -> None:
+    """Gaudi3's float16 runs at a fourth of the rate of its bfloat16."""
+    peaks = tuple(Peak("matmul", dtype, rate, HERE) for dtype, rate in (("float16", 1), ("bfloat16", 4)))
+    found = DeviceSpec("d", "D", "", peaks=peaks).wider_peak("float8")
+    assert found is peaks[1]
+
+
+def test_a_required_peak_names_the_next_wider() -> None:
+    with pytest.raises(AttnprofError) as caught:
+        attnprof.device("a100-sxm-80gb").require_peak("fp8")
+    assert str(caught.value) == (
+        "a100-sxm-80gb has no known matmul peak for fp8: known are bfloat16, float16, float32, float64, int8, tf32; "
+        "the next wider is float16, 312 TFLOP/s."
+    )
+
+
+def test_launch_overhead_is_in_nanoseconds() -> None:
+    assert DeviceSpec("e", "E", "").launch_overhead_s is None
+    assert DeviceSpec("e", "E", "", launch_overhead_ns=4_500).launch_overhead_s == 4.5e-6
 
 
 def test_engines_are_two() -> None:

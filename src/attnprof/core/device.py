@@ -7,10 +7,17 @@ from typing import Literal, get_args
 
 from attnprof.core.cost import Engine
 from attnprof.core.errors import AttnprofError, closest
+from attnprof.core.units import Units
 
 #: ``quoted`` by the sources named; ``derived`` from other figures, as the derivation says; ``unsourced``:
-#: no public source is known.
-Origin = Literal["quoted", "derived", "unsourced"]
+#: no public source is known; ``measured`` here, by a calibration; ``given`` by the user in place of another.
+Origin = Literal["quoted", "derived", "unsourced", "measured", "given"]
+
+#: The dtypes that peaks are given for, those of one width beside each other.
+PEAK_DTYPES = (
+    *("float64", "float32", "tf32", "float16", "bfloat16", "float8", "float4"),
+    *("int64", "int32", "int16", "int8", "int4"),
+)
 
 #: Other names of the dtypes that peaks are given for. Complex arithmetic is real arithmetic on the parts.
 _SAME = {
@@ -26,6 +33,20 @@ _SAME = {
     "bf16": "bfloat16",
     "fp8": "float8",
     "fp4": "float4",
+}
+#: The next wider dtypes, each of which holds every value of the dtype; those of one width beside each other.
+_WIDER: dict[str, tuple[tuple[str, ...], ...]] = {
+    "float4": (("float8",), ("float16", "bfloat16"), ("float32",), ("float64",)),
+    "float8": (("float16", "bfloat16"), ("float32",), ("float64",)),
+    "float16": (("float32",), ("float64",)),
+    "bfloat16": (("float32",), ("float64",)),
+    "tf32": (("float32",), ("float64",)),
+    "float32": (("float64",),),
+    "int4": (("int8",), ("int16", "float16", "bfloat16"), ("int32", "float32"), ("float64",)),
+    "int8": (("int16", "float16", "bfloat16"), ("int32", "float32"), ("float64",)),
+    "uint8": (("int16", "float16", "bfloat16"), ("int32", "float32"), ("float64",)),
+    "int16": (("int32", "float32"), ("float64",)),
+    "int32": (("int64", "float64"),),
 }
 #: PyTorch computes pointwise and reduction kernels on these in float32, and converts on load and store.
 _COMPUTED_IN_FLOAT32 = ("float16", "bfloat16")
@@ -75,7 +96,8 @@ class DeviceSpec:
     ``units`` are its SMs, CUs or cores (``unit`` says which), each with ``on_chip_bytes_per_unit`` of
     memory that a kernel addresses itself. ``reported_as`` are the names drivers give it.
     ``memory_bytes`` is the size on the label, ``memory_reported_bytes`` what a driver says is there.
-    ``interconnect_bytes_per_s`` is both directions together.
+    ``interconnect_bytes_per_s`` is both directions together. ``launch_overhead_ns`` is the time that one more
+    op takes, however small it is.
     """
 
     id: str
@@ -98,6 +120,7 @@ class DeviceSpec:
     clock_hz: int | None = None
     interconnect_bytes_per_s: int | None = None
     tdp_watts: int | None = None
+    launch_overhead_ns: int | None = None
     peaks: tuple[Peak, ...] = ()
     provenances: tuple[tuple[str, Provenance], ...] = field(default=(), repr=False)
 
@@ -131,16 +154,34 @@ class DeviceSpec:
         found = self.find_peak(dtype, engine)
         return None if found is None else found.flops_per_s
 
+    def wider_peak(self, dtype: str, engine: Engine = "matmul") -> Peak | None:
+        """The peak of the next wider dtype that has one: what work of a dtype could run as instead.
+
+        After float8 come float16 and bfloat16 (the faster of them), then float32, then float64. None where
+        nothing wider is known. It is for messages: no roofline uses it in place of a peak that is not known.
+        """
+        for equals in _WIDER.get(peak_dtype(dtype), ()):
+            found = [peak for name in equals if (peak := self.find_peak(name, engine))]
+            if found:
+                return max(found, key=lambda peak: peak.flops_per_s)
+        return None
+
     def require_peak(self, dtype: str, engine: Engine = "matmul") -> int:
-        """``peak``, or an error that names the dtypes whose peak is known."""
+        """``peak``, or an error that names the dtypes whose peak is known, and the next wider of them."""
         found = self.peak(dtype, engine)
         if found is None:
             known = sorted({p.dtype for p in self.peaks if not p.mode and p.engine in (engine, "vector")})
             listed = f"known are {', '.join(known)}" if known else "none is known"
-            raise AttnprofError(
-                f"{self.id} has no known {engine} peak for {dtype}: {listed}.{closest(peak_dtype(dtype), known)}"
-            )
+            wider = self.wider_peak(dtype, engine)
+            near = f"; the next wider is {wider.dtype}, {Units().named(wider.flops_per_s)}/s." if wider else "."
+            near += "" if peak_dtype(dtype) in PEAK_DTYPES else closest(peak_dtype(dtype), known)
+            raise AttnprofError(f"{self.id} has no known {engine} peak for {dtype}: {listed}{near}")
         return found
+
+    @property
+    def launch_overhead_s(self) -> float | None:
+        """The time in seconds that one more op takes, however small it is, or None where it is not known."""
+        return None if self.launch_overhead_ns is None else self.launch_overhead_ns / 10**9
 
     def ridge(self, dtype: str, engine: Engine = "matmul") -> float | None:
         """The ridge point in FLOP/B: work of less arithmetic intensity is bound by the memory."""

@@ -31,6 +31,7 @@ _FIGURES = {
     "clock_mhz": ("clock_hz", 10**6),
     "interconnect_gb_per_s": ("interconnect_bytes_per_s", 10**9),
     "tdp_watts": ("tdp_watts", 1),
+    "launch_overhead_us": ("launch_overhead_ns", 10**3),
 }
 _TEXTS = ("id", "product", "vendor", "architecture", "target", "form_factor", "unit", "notes")
 _KEYS = (*_TEXTS, "aliases", "reported_as", "figures", "peaks", "based_on")
