@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnprof.core.errors import AttnprofError
-from attnprof.core.units import Units, align, exactly, intensity, rounded, share, split
+from attnprof.core.units import Units, align, duration, durations, exactly, intensity, rounded, share, split
 
 PLAIN = Units()
 
@@ -208,3 +208,32 @@ def test_parse_names_what_is_wrong() -> None:
         Units.parse("mac")
     with pytest.raises(AttnprofError, match="either binary"):
         Units.parse("binary,decimal")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.0, "0 s"),
+        (61, "61.0 s"),
+        (1, "1.00 s"),
+        (9.83e-3, "9.83 ms"),
+        (0.9996, "1.00 s"),  # 999.6 ms rounds to 1000 ms
+        (999.6e-6, "1.00 ms"),
+        (412e-6, "412 µs"),
+        (7.5e-9, "7.50 ns"),
+        (2e-11, "0.0200 ns"),
+        (float("inf"), "inf s"),
+        (Fraction(1, 3), "333 ms"),
+    ],
+)
+def test_durations_take_the_largest_unit_they_fill(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_column_of_durations() -> None:
+    assert durations([9.83e-3, 0.25e-3, 0, None]) == ("ms", ["9.83 ", "0.250", "0    ", "    –"])
+    assert durations([9.83e-3, 250e-9]) == ("µs", ["9830    ", "   0.250"])
+    assert durations([9.83e-3, 25e-9, 0, None]) == ("", ["9.83 ms", "25.0 ns", "   0  s", "      –"])
+    assert durations([]) == ("s", [])
+    assert durations([0, None]) == ("s", ["0", "–"])

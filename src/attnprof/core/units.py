@@ -24,6 +24,8 @@ _BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi")
 _WORDS = ("exact", "macs", "binary", "decimal")
 #: Whole numbers below this are shown digit for digit.
 _PLAIN = 10_000
+#: Units of time with how many of each a second has.
+_TIMES = (("s", 1), ("ms", 10**3), ("µs", 10**6), ("ns", 10**9))
 #: One prefix serves a whole column when every value in it lies between these, in the prefix's unit.
 _SHARED = (Fraction(1, 10), 10_000)
 
@@ -160,6 +162,38 @@ def share(part: Number, whole: Number) -> str:
 def intensity(value: float) -> str:
     """FLOPs per byte to three significant figures; ``inf`` for work that moves nothing."""
     return rounded(value)
+
+
+def duration(seconds: Number) -> str:
+    """A time to three significant figures: ``9.83 ms``, ``412 µs``, ``61.0 s``."""
+    number, unit = _timed(seconds)
+    return f"{number} {unit}"
+
+
+def durations(seconds: Sequence[Number | None]) -> tuple[str, list[str]]:
+    """A column of times as (unit for the header, cells of one width), as :meth:`Units.column` has it for numbers.
+
+    The unit is empty where none suits them all: each cell has its own then. None is shown as an en dash.
+    """
+    sizes = [abs(Fraction(s)) for s in seconds if s and math.isfinite(s)]
+    least, most = _SHARED
+    for unit, per in _TIMES:
+        if not sizes or (max(sizes) * per >= 1 and min(sizes) * per >= least and max(sizes) * per < most):
+            return unit, align([None if s is None else _in_unit(s, per) for s in seconds])
+    pairs = [None if s is None else _timed(s) for s in seconds]
+    return "", _right([None if pair is None else f"{pair[0]} {pair[1]:>2}" for pair in pairs])
+
+
+def _timed(seconds: Number) -> tuple[str, str]:
+    """A time as a number and the largest unit of which it is at least one."""
+    if not seconds or not math.isfinite(seconds):
+        return str(seconds or 0), "s"
+    found = [(_in_unit(seconds, per), unit) for unit, per in _TIMES]
+    return next((pair for pair in found if abs(Fraction(pair[0])) >= 1), found[-1])
+
+
+def _in_unit(seconds: Number, per: int) -> str:
+    return rounded(Fraction(seconds) * per) if seconds and math.isfinite(seconds) else str(seconds or 0)
 
 
 def align(cells: Sequence[str | None]) -> list[str]:
