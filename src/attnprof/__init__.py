@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attnprof.analytic.binding import predicts
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
     from attnprof.capture.plans import Plan
+    from attnprof.core.amounts import bytes, flops
     from attnprof.core.cost import Cost
     from attnprof.core.errors import AttnprofError, TraceFormatError, UnpricedError
     from attnprof.core.signature import OpSignature
@@ -34,6 +35,8 @@ _HOMES = {
     "Prediction": "attnprof.analytic",
     "predict": "attnprof.analytic",
     "predicts": "attnprof.analytic.binding",
+    "bytes": "attnprof.core.amounts",
+    "flops": "attnprof.core.amounts",
     "Cost": "attnprof.core.cost",
     "AttnprofError": "attnprof.core.errors",
     "TraceFormatError": "attnprof.core.errors",
@@ -45,7 +48,7 @@ _HOMES = {
     "devices": "attnprof.hardware.catalog",
 }
 
-__all__ = [
+__all__ = [  # not bytes: a star import must not hide the builtin
     "AttnprofError",
     "Cost",
     "OpSignature",
@@ -61,6 +64,7 @@ __all__ = [
     "device",
     "devices",
     "fake_tensors",
+    "flops",
     "load",
     "predict",
     "predicts",

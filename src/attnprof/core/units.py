@@ -104,6 +104,14 @@ class Units:
         return _half(value) if kind == "matmul" and self.macs else value
 
 
+def factor(prefix: str) -> int | None:
+    """What a prefix multiplies by: 10^9 for ``G``, 2^30 for ``Gi``, 1 for none; None for what is no prefix."""
+    for names, step in ((_DECIMAL, 1000), (_BINARY, 1024)):
+        if prefix in names:
+            return int(step ** names.index(prefix))
+    return None
+
+
 def split(value: Number, binary: bool = False) -> tuple[str, str]:
     """A number and its prefix: ``("1.31", "T")``; whole numbers below 10^4 keep every digit."""
     names, step = (_BINARY, 1024) if binary else (_DECIMAL, 1000)
