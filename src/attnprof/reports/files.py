@@ -34,13 +34,18 @@ def _checked(target: Path) -> Path:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write ``text`` to ``path`` through a temporary file beside it, so that no reader sees half of it.
+    """Write ``text`` as UTF-8; see :func:`write_bytes`."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Write ``content`` to ``path`` through a temporary file beside it, so that no reader sees half of it.
 
     An existing file is replaced in one step and keeps its permissions; a link is followed.
     """
     target = check_writable(path)
     if target.exists() and not target.is_file():
-        return _pour(target, text)
+        return _pour(target, content)
     if target.is_symlink():
         try:
             target = check_writable(target.resolve())
@@ -49,8 +54,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
@@ -65,11 +70,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     return target
 
 
-def _pour(target: Path, text: str) -> Path:
+def _pour(target: Path, content: bytes) -> Path:
     """Write into what is no regular file: replacing it would destroy it."""
     try:
-        with target.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with target.open("wb") as file:
+            file.write(content)
     except OSError as error:
         raise AttnprofError(f"cannot write {target}: {error.strerror or error}.") from error
     return target
