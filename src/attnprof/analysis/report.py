@@ -21,7 +21,9 @@ from attnprof.costs.pricing import price
 
 if TYPE_CHECKING:
     from attnprof.analysis.comparison import Compared
+    from attnprof.analysis.roofline import Roofline
     from attnprof.core.comparison import Comparison
+    from attnprof.core.device import DeviceSpec
 
 #: The phases of a report, in order. The creation of optimizer state is part of ``optimizer`` here.
 PHASES = ("forward", "backward", "recompute", "optimizer", "other")
@@ -147,6 +149,20 @@ class Report:
     def training(self) -> Training | None:
         """How the backward compares with the forward, and why; None when no contraction ran in a backward."""
         return training.explain(self.trace, self.priced, self.root)
+
+    # Devices
+
+    def roofline_on(self, device: DeviceSpec) -> Roofline:
+        """The least time that this run takes on a device, and what bounds it; computed once per device."""
+        from attnprof.analysis.roofline import Roofline
+
+        if device not in self._rooflines:
+            self._rooflines[device] = Roofline(self.root, self.priced, self.trace, device)
+        return self._rooflines[device]
+
+    @cached_property
+    def _rooflines(self) -> dict[DeviceSpec, Roofline]:
+        return {}
 
     # Theory
 

@@ -47,11 +47,7 @@ def steps(trace: Trace, priced: Sequence[PricedOp]) -> list[StepCost]:
 
     Nothing for a run that marked no step. Ops after the last step are a step of their own.
     """
-    if not trace.steps:
-        return []
-    ends = list(trace.steps)
-    if len(trace) > ends[-1]:
-        ends.append(len(trace))
+    ends = step_ends(trace)
     caches: dict[int, KVCache] = {}
     for cache in trace.memory.caches if trace.memory is not None else ():
         caches[min(bisect_left(ends, cache.at), len(ends) - 1)] = cache  # the last of a step is what it leaves
@@ -61,12 +57,21 @@ def steps(trace: Trace, priced: Sequence[PricedOp]) -> list[StepCost]:
         phases = _phases(trace, priced, start, end)
         after = caches.get(position)
         growth = None if after is None else after.bytes - before
-        found.append(StepCost(_label(trace, position), Cost.sum(phases.values()), phases, after, growth))
+        found.append(StepCost(label(trace, position), Cost.sum(phases.values()), phases, after, growth))
         start, before = end, before if after is None else after.bytes
     return found
 
 
-def _label(trace: Trace, position: int) -> str:
+def step_ends(trace: Trace) -> list[int]:
+    """The number of op calls at which each step had ended; what ran after the last is a step of its own."""
+    ends = list(trace.steps)
+    if ends and len(trace) > ends[-1]:
+        ends.append(len(trace))
+    return ends
+
+
+def label(trace: Trace, position: int) -> str:
+    """The name of a step: the one it was given, or its number."""
     if position == len(trace.steps):
         return REST
     return trace.step_labels.get(position, f"step {position + 1}")

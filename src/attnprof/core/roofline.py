@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from attnprof.core.cost import Cost
+from attnprof.core.cost import Cost, Engine
+from attnprof.core.device import Peak
 
 #: What an op waits for: arithmetic, memory traffic, or being launched at all.
 Bound = Literal["compute", "memory", "launch"]
@@ -31,7 +33,8 @@ class Attainable:
         """What most of the time is spent on; None where there is no work."""
         if not self.seconds:
             return None
-        return max(get_args(Bound), key=self._of)
+        bounds: tuple[Bound, ...] = get_args(Bound)
+        return max(bounds, key=self._of)
 
     def share(self, bound: Bound) -> float:
         """The part of the time, 0 to 1, of ops with this bound; 0 where there is no work."""
@@ -75,3 +78,56 @@ class RooflinePoint:
     @property
     def bound(self) -> Bound | None:
         return self.attainable.bound
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorPoint:
+    """All calls of one op on a device, in one phase or in all (None)."""
+
+    op: str
+    phase: str | None
+    calls: int
+    cost: Cost
+    attainable: Attainable
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs per byte of traffic."""
+        return self.cost.intensity
+
+    @property
+    def bound(self) -> Bound | None:
+        return self.attainable.bound
+
+
+@dataclass(frozen=True, slots=True)
+class StepPoint:
+    """One step on a device: as a whole, and by phase."""
+
+    label: str
+    total: RooflinePoint
+    by_phase: Mapping[str, RooflinePoint] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ridge:
+    """The arithmetic intensity from which on work of a dtype is bound by an engine's peak, not by memory."""
+
+    engine: Engine
+    dtype: str
+    flops_per_s: int
+    flops_per_byte: float
+
+
+@dataclass(frozen=True, slots=True)
+class MissingPeak:
+    """FLOPs that take no time because the device has no known peak for them, ``share`` of all FLOPs (0 to 1).
+
+    ``wider`` is the peak of the next wider dtype that has one: it is named, and never used.
+    """
+
+    engine: Engine
+    dtype: str
+    flops: int
+    share: float
+    wider: Peak | None = None

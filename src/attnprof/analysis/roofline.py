@@ -1,0 +1,221 @@
+"""A run on a device: the least time of every op, summed over modules, phases, operators and steps.
+
+Each op takes at least max(arithmetic at the peaks of its dtypes, traffic at the bandwidth, launch overhead). The
+time of a module is the sum over its ops, never the roofline of its summed cost. Of a fused attention backward,
+which rebuilds the scores, ``recompute`` is charged what the rebuilding adds to the time of the call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from attnprof.analysis import steps, tree
+from attnprof.analysis.roofline_clock import NONE, Clock, Ticks, kinds
+from attnprof.analysis.tree import ModuleNode
+from attnprof.core.cost import ZERO, Cost
+from attnprof.core.device import DeviceSpec
+from attnprof.core.errors import AttnprofError, ConservationError, closest
+from attnprof.core.roofline import MissingPeak, OperatorPoint, Ridge, RooflinePoint, StepPoint
+from attnprof.core.trace import Trace
+from attnprof.core.work import PricedOp
+
+#: The phases of a point. The creation of optimizer state is part of ``optimizer``.
+PHASES = ("forward", "backward", "recompute", "optimizer", "other")
+_Calls = Mapping[tuple[str, int], int]  # by phase and signature
+
+
+class Roofline:
+    """The attainable time of a run on one device.
+
+    ``root`` is the module tree of ``trace``, whose signature ``i`` has the price ``priced[i]``. Times are lower
+    bounds: :attr:`missing` and :attr:`notes` say what is not in them. Raises :class:`AttnprofError` for a
+    device with a rate that is not positive.
+    """
+
+    def __init__(self, root: ModuleNode, priced: Sequence[PricedOp], trace: Trace, device: DeviceSpec) -> None:
+        self.device = device
+        self._priced = priced
+        self._trace = trace
+        self._clock = Clock(device, kinds(priced))
+        self._times = [self._clock.op(op) for op in priced]
+        self._nodes = list(root.walk())
+        self._own = [self._sums(node.self_ops) for node in self._nodes]
+        self._own_costs = [_shown_costs(node) for node in self._nodes]
+        self._inclusive, self._costs = self._summed_up()
+        self._check()
+
+    # Totals
+
+    @property
+    def total(self) -> RooflinePoint:
+        """Everything that ran."""
+        return self._point(0, None)
+
+    @cached_property
+    def by_phase(self) -> dict[str, RooflinePoint]:
+        """Everything that ran, by phase; the phases add up to :attr:`total`."""
+        return {phase: self._point(0, phase) for phase in PHASES}
+
+    # Modules
+
+    @cached_property
+    def points(self) -> list[RooflinePoint]:
+        """Every module with what is below it, over all phases, in the order of the tree; the root comes first."""
+        return [self._point(index, None) for index in range(len(self._nodes))]
+
+    def point(self, fqn: str, phase: str | None = None, inclusive: bool = True) -> RooflinePoint:
+        """The module of a dotted name or alias, in one phase or in all, with what is below it or without.
+
+        Raises :class:`AttnprofError` when there is no such module or phase.
+        """
+        if phase is not None and phase not in PHASES:
+            raise AttnprofError(f'no phase "{phase}": use {", ".join(PHASES)}.{closest(phase, PHASES)}')
+        for index, node in enumerate(self._nodes):
+            if fqn == node.fqn or fqn in node.aliases:
+                return self._point(index, phase, inclusive)
+        raise AttnprofError(f'no module "{fqn}" in this run.{closest(fqn, (node.fqn for node in self._nodes))}')
+
+    # Operators and steps
+
+    def by_operator(self, phase: str | None = None) -> dict[str, OperatorPoint]:
+        """Every op (``aten.mm.default``) by name, longest time first; they add up to the total or the phase."""
+        calls: Counter[str] = Counter()
+        costs: dict[str, Cost] = {}
+        times: dict[str, Ticks] = {}
+        for (where, signature), count in self._counted(self._trace.counts()).items():
+            op, (own, again) = self._priced[signature], self._times[signature]
+            name = op.signature.op
+            for part, cost, ticks in ((where, op.cost, own), (tree.again(where), op.recompute, again)):
+                if phase in (None, part) and (part == where or cost):
+                    costs[name] = costs.get(name, ZERO) + cost * count
+                    times[name] = times.get(name, NONE) + ticks * count
+            if phase in (None, where) or (op.recompute and phase == tree.again(where)):
+                calls[name] += count
+        order = sorted(times, key=lambda name: (-times[name].total, -costs[name].flops, name))
+        return {
+            name: OperatorPoint(name, phase, calls[name], costs[name], self._clock.attainable(times[name]))
+            for name in order
+        }
+
+    @cached_property
+    def steps(self) -> list[StepPoint]:
+        """Each step of the run, up to each ``prof.step()``; empty when none was marked."""
+        found, start = [], 0
+        for position, end in enumerate(steps.step_ends(self._trace)):
+            calls = self._counted(self._trace.between(start, end))
+            times, costs = self._sums(calls), self._step_costs(calls)
+            by_phase = {phase: self._made("", phase, costs, times) for phase in PHASES if phase in times}
+            found.append(StepPoint(steps.label(self._trace, position), self._made("", None, costs, times), by_phase))
+            start = end
+        return found
+
+    # The device
+
+    @cached_property
+    def ridges(self) -> list[Ridge]:
+        """The ridge points of the dtypes and engines that did work, those that did most of it first."""
+        found = []
+        for engine, dtype, _ in sorted(self.total.cost.split, key=lambda part: -part[2]):
+            peak = self.device.find_peak(dtype, engine)
+            ridge = self.device.ridge(dtype, engine)
+            if peak is not None and ridge is not None:
+                found.append(Ridge(engine, dtype, peak.flops_per_s, ridge))
+        return found
+
+    @property
+    def ridge(self) -> Ridge | None:
+        """The ridge point of the dtype that most matmul FLOPs are in; without any, of most vector FLOPs."""
+        return next((ridge for ridge in self.ridges if ridge.engine == "matmul"), next(iter(self.ridges), None))
+
+    @cached_property
+    def missing(self) -> list[MissingPeak]:
+        """The FLOPs that take no time here, because the device has no known peak for them; most first."""
+        cost = self.total.cost
+        return [
+            MissingPeak(engine, dtype, flops, flops / cost.flops, self.device.wider_peak(dtype, engine))
+            for engine, dtype, flops in sorted(cost.split, key=lambda part: -part[2])
+            if self.device.peak(dtype, engine) is None
+        ]
+
+    # Sums
+
+    def _point(self, index: int, phase: str | None, inclusive: bool = True) -> RooflinePoint:
+        times = self._inclusive[index] if inclusive else self._own[index]
+        costs = self._costs[index] if inclusive else self._own_costs[index]
+        return self._made(self._nodes[index].fqn, phase, costs, times)
+
+    def _made(
+        self, module: str, phase: str | None, costs: Mapping[str, Cost], times: Mapping[str, Ticks]
+    ) -> RooflinePoint:
+        if phase is None:
+            cost, ticks = Cost.sum(costs.values()), sum(times.values(), NONE)
+        else:
+            cost, ticks = costs.get(phase, ZERO), times.get(phase, NONE)
+        return RooflinePoint(module, phase, cost, self._clock.attainable(ticks))
+
+    def _sums(self, calls: _Calls) -> dict[str, Ticks]:
+        """The time of op calls by phase."""
+        found: dict[str, Ticks] = {}
+        for (where, signature), count in calls.items():
+            phase = _shown(where)
+            own, again = self._times[signature]
+            found[phase] = found.get(phase, NONE) + own * count
+            if again:
+                found[tree.again(phase)] = found.get(tree.again(phase), NONE) + again * count
+        return found
+
+    def _step_costs(self, calls: _Calls) -> dict[str, Cost]:
+        found: dict[str, Cost] = {}
+        for (phase, signature), count in calls.items():
+            op = self._priced[signature]
+            for where, cost in ((phase, op.cost), (tree.again(phase), op.recompute)):
+                if cost:
+                    found[where] = found.get(where, ZERO) + cost * count
+        return found
+
+    def _counted(self, pairs: Mapping[tuple[int, int], int]) -> Counter[tuple[str, int]]:
+        """Calls by phase and signature, from those by signature and scope."""
+        found: Counter[tuple[str, int]] = Counter()
+        for (signature, scope), count in pairs.items():
+            found[_shown(self._trace.scopes[scope].phase), signature] += count
+        return found
+
+    def _summed_up(self) -> tuple[list[dict[str, Ticks]], list[dict[str, Cost]]]:
+        """The times and costs of every module with what is below it."""
+        times = [dict(own) for own in self._own]
+        costs = [dict(own) for own in self._own_costs]
+        position = {id(node): index for index, node in enumerate(self._nodes)}
+        for index in reversed(range(len(self._nodes))):  # what is below a module comes after it
+            for child in self._nodes[index].children:
+                below = position[id(child)]
+                for phase, ticks in times[below].items():
+                    times[index][phase] = times[index].get(phase, NONE) + ticks
+                for phase, cost in costs[below].items():
+                    costs[index][phase] = costs[index].get(phase, ZERO) + cost
+        return times, costs
+
+    def _check(self) -> None:
+        """Raise unless the times of the modules add up to those of the ops, counted without the tree."""
+        modules = sum((ticks for own in self._own for ticks in own.values()), NONE)
+        ops = NONE
+        for (signature, _), count in self._trace.counts().items():
+            own, again = self._times[signature]
+            ops += (own + again) * count
+        if modules != ops or sum(self._inclusive[0].values(), NONE) != ops:
+            raise ConservationError(
+                f"on {self.device.id} the times of the modules add up to {self._clock.seconds(modules.total)} s, those "
+                f"of the ops to {self._clock.seconds(ops.total)} s: a defect in attnprof, please report it."
+            )
+
+
+def _shown_costs(node: ModuleNode) -> dict[str, Cost]:
+    found: dict[str, Cost] = {}
+    for phase, cost in node.self_costs.items():
+        found[_shown(phase)] = found.get(_shown(phase), ZERO) + cost
+    return found
+
+
+def _shown(phase: str) -> str:
+    return "optimizer" if phase == "optimizer_init" else phase
