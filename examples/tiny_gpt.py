@@ -4,6 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import attnprof
+from attnprof.analytic.binding import Given, Recorded
+
 LAYERS, WIDTH, HEADS, VOCABULARY, CONTEXT = 12, 256, 8, 8192, 256
 
 
@@ -20,6 +23,14 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(batch, length, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.proj(y.transpose(1, 2).reshape(batch, length, WIDTH))
+
+
+@attnprof.predicts(Attention)
+def attention(module: Recorded, call: Given) -> attnprof.Prediction:
+    """What theory says of one call: without this, the table would say that attention is not predicted."""
+    x = call.input(0)
+    batch, length, width = x.shape
+    return attnprof.predict("mha-sdpa", B=batch, T=length, d=width, H=HEADS, causal=True, input_grad=x.needs_grad)
 
 
 class MLP(nn.Module):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from sympy import Integer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -15,6 +16,8 @@ import attnprof
 from attnprof import zoo
 from attnprof.analysis.comparison import PredictionError
 from attnprof.analysis.report import Report
+from attnprof.analytic.binding import Given, Recorded
+from attnprof.analytic.prediction import Prediction, Term
 from attnprof.core.comparison import Comparison, OpShare
 from attnprof.core.signature import OpSignature
 from attnprof.core.trace import Call, ParameterRecord
@@ -84,6 +87,47 @@ def test_a_parent_without_a_formula_is_the_sum_of_its_parts_and_names_the_rest()
     assert [t.name for t in found(report, "h").terms] == ["a", "b"]  # type: ignore[union-attr]
     assert report.theory.modules == ("h.a", "h.b", "h", "")
     assert report.theory.predicted == ("h.a", "h.b", "")  # the root runs nothing of its own
+
+
+def test_what_a_class_without_a_formula_runs_is_no_deviation_from_theory() -> None:
+    """One Linear ran a product too many, its parent one of its own: the first contradicts theory, the second not."""
+    hand = Hand().add("h", "Block")
+    linear(hand, "h.a", {call(): 1})
+    hand.ran("h.a", mm(N, D, F), times=2).ran("h", mm(3, 5, 7))
+    report = Report(hand.trace)
+    inner, outer = found(report, "h.a"), found(report, "h")
+    assert inner is not None
+    assert outer is not None
+    assert (inner.residual, inner.uncovered, inner.deviation) == (PRODUCT, 0, PRODUCT)
+    assert (outer.uncovered, outer.deviation) == (2 * 3 * 5 * 7, PRODUCT)
+    assert outer.residual == outer.uncovered + outer.deviation
+
+
+def test_a_formula_around_a_class_without_one_accounts_for_it() -> None:
+    """What the outer class is predicted to do includes the product that the inner one, unknown, runs."""
+
+    class Inner(Product):
+        pass
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.inner(x)
+            return y
+
+    @attnprof.predicts(Outer)
+    def outer(module: Recorded, call: Given) -> Prediction:
+        n, d = call.input(0).shape
+        flops = Integer(2 * n * d * F + 2 * n * F * n)
+        return Prediction("outer", (Term("both", "forward", "matmul_flops", flops),))
+
+    report = attnprof.run(Outer(), (torch.randn(N, D),), strict_prediction=True)
+    assert found(report, "inner") is None
+    assert found(report, "inner.linear") is not None
+    assert_exact(report)
 
 
 def test_a_measurement_below_its_formula() -> None:
@@ -157,8 +201,8 @@ def test_strict_names_the_innermost_module_the_numbers_and_the_op() -> None:
     with pytest.raises(PredictionError) as raised:
         Report(hand.trace).theory.require_exact()
     assert str(raised.value) == (
-        f"h has {PRODUCT + 2 * 12_000_000:,} forward matmul FLOPs, and {PRODUCT:,} are predicted; "
-        "unexplained: aten.mm.default x2 of h."
+        f"h has {PRODUCT + 2 * 12_000_000:,} forward matmul FLOPs, of which no formula covers {2 * 12_000_000:,}: "
+        "aten.mm.default x2 of h; attnprof.predicts gives a class a formula."
     )
 
 
@@ -185,7 +229,7 @@ class Product(nn.Module):
 def test_run_is_strict_if_asked() -> None:
     x = torch.randn(N, D)
     assert attnprof.run(Product(), (x,)).total.matmul_flops == PRODUCT + 2 * N * F * N
-    with pytest.raises(PredictionError, match=r"the model has .* are predicted; unexplained: aten\.mm\.default x1"):
+    with pytest.raises(PredictionError, match=r"the model has .* no formula covers .*: aten\.mm\.default x1"):
         attnprof.run(Product(), (x,), strict_prediction=True)
 
 

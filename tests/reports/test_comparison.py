@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import attnprof
 from attnprof.analysis.report import Report
 from attnprof.core.comparison import OpShare
+from attnprof.core.trace import Call, ParameterRecord
 from attnprof.core.units import Units
 from attnprof.reports.comparison import difference, sentences
 from attnprof.reports.table import render
@@ -60,8 +61,8 @@ def row(text: str, name: str) -> str:
 
 def test_rows_say_whether_theory_agrees_and_else_which_op_differs(report: attnprof.Report) -> None:
     text = render(report, width=150)
-    assert row(text, "blocks.[0-2] x3").endswith(f"+{Units().text(3 * OWN, 'matmul')} in mm x6")
-    assert row(text, "Net").endswith(f"+{Units().text(3 * OWN, 'matmul')} inside")
+    assert row(text, "blocks.[0-2] x3").endswith(f"not predicted: {Units().text(3 * OWN, 'matmul')} in mm x6")
+    assert row(text, "Net").endswith(f"not predicted: {Units().text(3 * OWN, 'matmul')} inside")
     for name in ("up", "act", "down", "head"):
         assert row(text, name).endswith("= theory")
     assert "theory" not in row(text, "(own ops)")
@@ -75,7 +76,7 @@ def test_on_a_narrow_terminal_ops_go_first_and_then_the_column(report: attnprof.
     assert 41 not in there
     assert set(with_ops) < set(there)
     for width in set(there) - set(with_ops):
-        assert row(texts[width], "blocks.[0-2] x3").endswith(f"+{Units().text(3 * OWN, 'matmul')}")
+        assert row(texts[width], "blocks.[0-2] x3").endswith(f"not predicted: {Units().text(3 * OWN, 'matmul')}")
     for width, text in texts.items():
         assert max(map(len, text.splitlines())) <= width
 
@@ -83,7 +84,8 @@ def test_on_a_narrow_terminal_ops_go_first_and_then_the_column(report: attnprof.
 def test_a_run_in_a_sentence(report: attnprof.Report) -> None:
     """The blocks are not predicted; their nine parts, the head and the model are."""
     residual = Units().named(3 * OWN, "matmul")
-    expected = f"theory: 11 of 14 modules predicted, residual +{residual} in mm x6, of blocks.[0-2]"
+    expected = "theory: 11 of 14 modules predicted, residual 0; not predicted, for want of a formula: "
+    expected += f"{residual} in mm x6, of blocks.[0-2]"
     assert sentences(report, Units()) == [expected]
     assert expected in render(report, width=200)
 
@@ -93,6 +95,24 @@ def test_a_run_that_theory_explains() -> None:
     assert sentences(report, Units()) == ["theory: 3 of 3 modules predicted, residual 0"]
     text = render(report, width=120)
     assert text.count("= theory") == 3
+
+
+def test_a_formula_that_a_run_contradicts_is_told_apart_from_none() -> None:
+    """A Linear that ran its product twice, beside a module without a formula that ran one."""
+    hand = Hand()
+    hand.add("h", "Block").add("h.a")
+    record = hand.trace.modules[hand.index("h.a")]
+    record.home = "torch.nn.modules.linear"
+    record.parameters = (ParameterRecord("weight", (3, 2), "float32", True, 1),)
+    record.call_kinds = {Call(("float32[4,2]", "-> float32[4,3]"), (True, True)): 1}
+    record.calls = {("float32[4,2]", "-> float32[4,3]"): 1}
+    hand.ran("h.a", mm(4, 2, 3), times=2).ran("h", mm(5, 6, 7))
+    product, own = 2 * 4 * 2 * 3, 2 * 5 * 6 * 7
+    report = Report(hand.trace)
+    text = render(report, width=150)
+    assert row(text, "a").endswith(f"+{product} in mm x2")
+    assert row(text, "h").endswith(f"+{product + own} inside")
+    assert "not predicted" not in text
 
 
 def test_a_model_of_which_theory_knows_nothing_has_no_column() -> None:

@@ -29,11 +29,14 @@ class PredictionError(AttnprofError):
 
 @dataclass
 class Expected:
-    """Of one module and phase: the number, its terms, and the ops in it that no formula accounts for."""
+    """Of one module and phase: the number, its terms, the ops in it that no formula accounts for, and how much of
+    them modules without a formula ran themselves.
+    """
 
     predicted: int = 0
     terms: tuple[TermValue, ...] = ()
     unexplained: list[OpShare] = field(default_factory=list)
+    uncovered: int = 0
 
 
 @dataclass
@@ -70,9 +73,15 @@ def _depth(name: str) -> int:
 
 
 def _sentence(wrong: Comparison) -> str:
-    where, by = wrong.module or "the model", f" by {wrong.formula}" if wrong.formula else ""
+    where = wrong.module or "the model"
     what = " ".join(filter(None, (wrong.phase, wrong.quantity.replace("_", " ").replace("flops", "FLOPs"))))
     named = ", ".join(f"{op.op} x{op.calls} of {op.module or 'the model'}" for op in wrong.ops[:3])
+    if wrong.uncovered and not wrong.deviation:
+        return (
+            f"{where} has {wrong.measured:,} {what}, of which no formula covers {wrong.uncovered:,}: {named}; "
+            "attnprof.predicts gives a class a formula."
+        )
+    by = f" by {wrong.formula}" if wrong.formula else ""
     see = f"; unexplained: {named}" if named else ""
     return f"{where} has {wrong.measured:,} {what}, and {wrong.predicted:,} are predicted{by}{see}."
 
@@ -117,6 +126,8 @@ class _Comparer:
             ops = [*own[phase], *(op for _, part in parts for op in part.ops)]
             measured = sum(op.amount for op in ops)
             expected = _expected(known, phase, own[phase], parts, measured, ops)
+            if covered and expected is not None and expected.uncovered:
+                expected = None  # a formula around it accounts for what it has none for
             found[phase] = Seen(measured, ops, expected)
             self._enter(node, known, phase, found[phase])
         if node.calls:
@@ -142,6 +153,7 @@ class _Comparer:
                 seen.expected.predicted,
                 seen.expected.terms,
                 tuple(_merged(seen.expected.unexplained)) if residual else (),
+                seen.expected.uncovered,
             )
         )
 
@@ -225,7 +237,8 @@ def _expected(
         predicted += known.total(phase)
         terms += known.terms[phase]
     rest = sum(op.amount for op in own) - (0 if known is None else known.total(phase))
-    return Expected(predicted, tuple(terms), [*_explaining(own, rest), *unexplained])
+    uncovered = sum(expected.uncovered for _, expected in inside) + (rest if known is None else 0)
+    return Expected(predicted, tuple(terms), [*_explaining(own, rest), *unexplained], uncovered)
 
 
 def _explaining(ops: Iterable[OpShare], residual: int) -> list[OpShare]:

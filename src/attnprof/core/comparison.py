@@ -30,7 +30,8 @@ class Comparison:
 
     ``formula`` names the closed form; it is empty for a module without one, which is predicted to be the sum of
     the modules in it. ``phase`` is empty for what belongs to none (parameters). ``ops`` explain the residual: those
-    that no formula accounts for, dearest first.
+    that no formula accounts for, dearest first. ``uncovered`` is the part of the residual that modules without a
+    formula ran themselves, which is no contradiction: theory says nothing of it.
     """
 
     module: str
@@ -41,8 +42,14 @@ class Comparison:
     predicted: int
     terms: tuple[TermValue, ...] = ()
     ops: tuple[OpShare, ...] = ()
+    uncovered: int = 0
 
     @property
     def residual(self) -> int:
         """Measured less predicted."""
         return self.measured - self.predicted
+
+    @property
+    def deviation(self) -> int:
+        """The residual where theory has a formula, and the run differs from it."""
+        return self.residual - self.uncovered

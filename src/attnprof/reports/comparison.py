@@ -10,7 +10,7 @@ from attnprof.core.units import Units
 from attnprof.reports.names import listed
 from attnprof.reports.text import shortened
 
-_AGREES = "= theory"
+_AGREES, _UNCOVERED = "= theory", "not predicted"
 #: Of an op's name, at most so many characters.
 _LONGEST = 24
 
@@ -29,6 +29,7 @@ class Cells:
     def cell(self, fqns: Iterable[str]) -> str:
         """Of a row that stands for these modules: that theory agrees, or by how much it does not, and in what ops.
 
+        What modules without a formula run themselves contradicts nothing: it says ``not predicted: `` and how much.
         Empty for modules of which theory says nothing.
         """
         names = set(fqns)
@@ -38,9 +39,11 @@ class Cells:
             known = any(comparison.formula or comparison.predicted for comparison in found)
             return _AGREES if known else ""
         ops = [op for comparison in found for op in comparison.ops]
-        if any(op.module not in names for op in ops):  # a row below says more
-            return f"{difference(residual, (), self.units)} inside"
-        return difference(residual, ops, self.units)
+        inside = any(op.module not in names for op in ops)  # a row below says more
+        text = difference(residual, () if inside else ops, self.units) + (" inside" if inside else "")
+        if any(comparison.deviation for comparison in found):
+            return text
+        return f"{_UNCOVERED}: {text.removeprefix('+')}"
 
 
 def difference(residual: int, ops: Sequence[OpShare], units: Units, *, named: bool = False) -> str:
@@ -67,9 +70,12 @@ def sentences(report: Report, units: Units) -> list[str]:
     found = f"theory: {len(theory.predicted):,} of {len(theory.modules):,} modules predicted"
     if not matmul:
         return [found, *_not_predicted(report)]
+    deviates = any(c.deviation for c in matmul)
     residual, ops = sum(c.residual for c in matmul), [op for c in matmul for op in c.ops]
     where = f", of {listed(list(dict.fromkeys(op.module or report.root.class_name for op in ops)))}" if ops else ""
-    rest = "0" if not residual else f"{difference(residual, ops, units, named=True)}{where}"
+    rest = f"{difference(residual, ops, units, named=True)}{where}" if residual else "0"
+    if residual and not deviates:
+        rest = f"0; {_UNCOVERED}, for want of a formula: {rest.removeprefix('+')}"
     states = "".join(
         f", {c.quantity.replace('_', ' ')} {'+' if c.residual > 0 else ''}{c.residual:,}"
         for c in theory.comparisons
