@@ -77,6 +77,10 @@ class Roofline:
                 return self._point(index, phase, inclusive)
         raise AttnprofError(f'no module "{fqn}" in this run.{closest(fqn, (node.fqn for node in self._nodes))}')
 
+    def by_module(self, phase: str | None = None, inclusive: bool = True) -> dict[str, RooflinePoint]:
+        """Every module by its dotted name, in one phase or in all, with what is below it or without."""
+        return {node.fqn: self._point(index, phase, inclusive) for index, node in enumerate(self._nodes)}
+
     # Operators and steps
 
     def by_operator(self, phase: str | None = None) -> dict[str, OperatorPoint]:
