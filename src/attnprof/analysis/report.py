@@ -51,6 +51,8 @@ class Report:
         self.priced: list[PricedOp] = [price(signature) for signature in trace.signatures]
         self.root: ModuleNode = tree.build(trace, self.priced)
         self.root.check(self._phases)
+        #: The devices that the run is held against, the one of the tables first.
+        self.devices: tuple[DeviceSpec, ...] = ()
 
     # Totals
 
@@ -159,6 +161,16 @@ class Report:
         if device not in self._rooflines:
             self._rooflines[device] = Roofline(self.root, self.priced, self.trace, device)
         return self._rooflines[device]
+
+    @property
+    def rooflines(self) -> list[Roofline]:
+        """The run on each of its :attr:`devices`."""
+        return [self.roofline_on(device) for device in self.devices]
+
+    @property
+    def roofline(self) -> Roofline | None:
+        """The run on its first device; None where it has none."""
+        return self.roofline_on(self.devices[0]) if self.devices else None
 
     @cached_property
     def _rooflines(self) -> dict[DeviceSpec, Roofline]:
