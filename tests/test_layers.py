@@ -31,14 +31,15 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
 }
 BELOW_API = set(TABLE)
 TABLE["api"] = (BELOW_API, {"torch"})
+TABLE["testing"] = (BELOW_API | {"api"}, {"torch"})
 FACES = {
     "cli": {"typer", "torch", "tqdm"},
     "pytest_plugin": {"pytest", "torch"},
     "integrations": {"fvcore", "torch", "transformers", "tqdm"},
 }
 for face, packages in FACES.items():
-    TABLE[face] = (BELOW_API | {"api", "__init__"}, packages)
-TABLE["__init__"] = (BELOW_API | {"api"}, set())
+    TABLE[face] = (BELOW_API | {"api", "testing", "__init__"}, packages)
+TABLE["__init__"] = (BELOW_API | {"api", "testing"}, set())
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from attnprof.analytic.binding import predicts
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
     from attnprof.capture.plans import Plan
-    from attnprof.core.amounts import bytes, flops
+    from attnprof.core.amounts import bytes as bytes
+    from attnprof.core.amounts import flops
+    from attnprof.core.budget import BudgetError
     from attnprof.core.cost import Cost
     from attnprof.core.errors import AttnprofError, TraceFormatError, UnpricedError
     from attnprof.core.signature import OpSignature
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from attnprof.core.work import Work
     from attnprof.costs.registry import user_cost as cost
     from attnprof.hardware.catalog import device, devices
+    from attnprof.testing import budget, check
 
 __version__ = "0.1.0"
 
@@ -37,6 +40,9 @@ _HOMES = {
     "predicts": "attnprof.analytic.binding",
     "bytes": "attnprof.core.amounts",
     "flops": "attnprof.core.amounts",
+    "BudgetError": "attnprof.core.budget",
+    "budget": "attnprof.testing",
+    "check": "attnprof.testing",
     "Cost": "attnprof.core.cost",
     "AttnprofError": "attnprof.core.errors",
     "TraceFormatError": "attnprof.core.errors",
@@ -50,6 +56,7 @@ _HOMES = {
 
 __all__ = [  # not bytes: a star import must not hide the builtin
     "AttnprofError",
+    "BudgetError",
     "Cost",
     "OpSignature",
     "Plan",
@@ -60,6 +67,8 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "TraceFormatError",
     "UnpricedError",
     "Work",
+    "budget",
+    "check",
     "cost",
     "device",
     "devices",

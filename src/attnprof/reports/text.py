@@ -23,6 +23,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def in_markdown(text: str) -> str:
+    """The text for a line or a cell of Markdown, shown as it is."""
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{c}" if c in "\\`*_[]|#~$" else c for c in text)
+
+
 def shortened(text: str, width: int, *, tail: int = 0) -> str:
     """The text cut to ``width`` characters, an ellipsis where ``tail`` characters are left."""
     if len(text) <= width:

@@ -1,0 +1,57 @@
+"""Assertions that compare a number of a report: what the number is, in units, and the modules it went to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from attnprof.analysis.budget import hold
+from attnprof.analysis.report import Report
+from attnprof.core.amounts import Amount
+from attnprof.core.budget import PHASES, Budget
+from attnprof.core.cost import Cost
+from attnprof.core.errors import AttnprofError
+from attnprof.core.units import Units
+from attnprof.reports import budget as text
+
+_QUANTITIES = {
+    "flops": "flops",
+    "matmul_flops": "flops",
+    "vector_flops": "flops",
+    "bytes": "bytes",
+    "read_bytes": "bytes",
+    "write_bytes": "bytes",
+}
+#: Numbers below this may be equal to one of a report by chance.
+_LEAST = 100
+
+
+def explained(op: str, left: int, right: int, reports: Sequence[Callable[[], Report]]) -> list[str] | None:
+    """``4.61 GFLOP <= 4.2 GFLOP`` and the most expensive modules; None for numbers that no report has."""
+    for made in reversed(reports):
+        try:
+            report = made()
+        except AttnprofError:  # a context that was not entered
+            continue
+        for number in (left, right):
+            if isinstance(number, Amount) or number < _LEAST:
+                continue
+            for name, quantity, scope in _named(report, number):
+                told = f"{_shown(left, quantity)} {op} {_shown(right, quantity)}"
+                lines = text.parts(hold(report, Budget(quantity, 0, **scope)))
+                return [told, f"{name}; the most expensive modules, each without those in it:", *lines]
+    return None
+
+
+def _named(report: Report, number: int) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """What in a report has this value: in words, its quantity, and the phase or module it is of."""
+    places: list[tuple[str, Cost, dict[str, str]]] = [("total", report.total, {})]
+    places += [(f"phases[{phase!r}]", report.phases[phase], {"phase": phase}) for phase in PHASES]
+    places += [(f"by_module()[{fqn!r}]", cost, {"module": fqn}) for fqn, cost in report.by_module().items() if fqn]
+    for name, cost, scope in places:
+        for attribute, quantity in _QUANTITIES.items():
+            if getattr(cost, attribute) == number:
+                yield f"{name}.{attribute}", quantity, scope
+
+
+def _shown(number: int, quantity: str) -> str:
+    return number.text if isinstance(number, Amount) else Units().named(number, text.kind_of(quantity))

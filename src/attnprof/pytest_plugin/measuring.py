@@ -1,0 +1,79 @@
+"""Counting one test, and holding it against its limits."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from attnprof.analysis.budget import hold
+from attnprof.analysis.budget_snapshot import snapshot
+from attnprof.api import Profile
+from attnprof.core import lock
+from attnprof.core.budget import Budget, BudgetError
+from attnprof.core.errors import AttnprofError
+from attnprof.core.snapshot import Snapshot
+from attnprof.testing import require
+
+_ENTRY = "passed"
+
+
+class Measured:
+    """A test that is being counted. What it cost when it last passed is kept in pytest's cache, if there is one."""
+
+    def __init__(self, item: pytest.Item, limits: tuple[Budget, ...], memory: bool) -> None:
+        self._limits = limits
+        self._cache: Any = getattr(item.config, "cache", None)
+        self._key = f"attnprof/{hashlib.sha256(item.nodeid.encode()).hexdigest()[:24]}"
+        self.profile = Profile(memory=memory or any(limit.quantity == "memory_bytes" for limit in limits))
+
+    def counts(self) -> dict[str, Any]:
+        """What the test cost, as plain values; its limits with what was measured."""
+        report = self.profile.report()
+        return {
+            "total": _numbers(report.total),
+            "phases": {phase: _numbers(cost) for phase, cost in report.phases.items() if cost},
+            "memory": {} if report.memory is None else snapshot(report).memory,
+            "unpriced": report.unpriced,
+            "limits": [self._limit(limit) for limit in self._limits],
+        }
+
+    def _limit(self, limit: Budget) -> dict[str, Any]:
+        try:
+            found = hold(self.profile.report(), limit)
+        except AttnprofError as error:
+            measured: dict[str, Any] = {"measured": None, "holds": False, "error": str(error)}
+        else:
+            measured = {"measured": found.measured, "holds": found.holds}
+        given = {name: getattr(limit, name) for name in ("quantity", "phase", "module", "kind")}
+        return {name: value for name, value in given.items() if value} | {"limit": int(limit.limit)} | measured
+
+    def require(self) -> None:
+        """Raise :class:`BudgetError` for a limit that was exceeded, or that limits nothing."""
+        __tracebackhide__ = True
+        if not self._limits:
+            return
+        report = self.profile.report()
+        before = self._last()
+        try:
+            require(report, self._limits, before)
+        except BudgetError:
+            raise
+        except AttnprofError as error:
+            raise BudgetError(str(error)) from None
+        now = snapshot(report)
+        if self._cache is not None and now != before:
+            self._cache.set(self._key, lock.dumps({_ENTRY: lock.Entry(now)}))
+
+    def _last(self) -> Snapshot | None:
+        text = None if self._cache is None else self._cache.get(self._key, None)
+        try:
+            return lock.loads(text, "the cache")[_ENTRY].snapshot if isinstance(text, str) else None
+        except (AttnprofError, KeyError):  # of another version, or damaged: it is only a cache
+            return None
+
+
+def _numbers(cost: Any) -> dict[str, int]:
+    names = ("flops", "matmul_flops", "vector_flops", "bytes", "read_bytes", "write_bytes")
+    return {name: getattr(cost, name) for name in names}

@@ -1,0 +1,146 @@
+"""Options of the command line and of the ini file, and which of them wins: command line over marker over ini."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+MARKERS = {
+    "limit_flops(limit, *, phase=None, module=None)": 'the test may run so many FLOPs ("4.2 GFLOP").',
+    "limit_bytes(limit, *, phase=None, module=None)": 'the ops of the test may move so many bytes ("120 MB").',
+    "limit_memory_bytes(limit, *, kind='peak', module=None)": 'the test may hold so much ("1 GiB"), peak or saved.',
+    "limit_unpriced(limit)": "so many op calls of the test may have no formula (0: none).",
+}
+#: Limits that the command line and the ini file can set, for every test.
+LIMITS = {"flops": "AMOUNT of FLOPs", "bytes": "AMOUNT of traffic", "memory_bytes": "AMOUNT of peak memory"}
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option; defaults are None, so that what was not given does not hide the ini file."""
+    group = parser.getgroup("attnprof", "attnprof: budgets of FLOPs, bytes and memory")
+
+    def flag(name: str, told: str) -> None:
+        group.addoption(f"--attnprof-{name}", action="store_const", const=True, default=None, help=told)
+
+    def value(name: str, metavar: str, told: str) -> None:
+        group.addoption(f"--attnprof-{name}", metavar=metavar, default=None, help=told)
+
+    flag("update", "Write what attnprof.check() compares into the lock file: the entries that ran.")
+    flag("prune", "With --attnprof-update: delete the stale entries that are listed.")
+    value("lock", "FILE", "The lock file. Default: attnprof_lock, or attnprof.lock.toml in tests/ (or the root).")
+    value("tolerance", "PERCENT", 'How far a number may be from its lock, either way: "1%%". Default: exactly.')
+    flag("report", "Count every test, and show the dearest at the end.")
+    value("json", "FILE", "Count every test, and write all counts and limits as JSON.")
+    value("markdown", "FILE", "Count every test, and write a summary as Markdown, for a CI job.")
+    parser.addini("attnprof_lock", "The lock file, from the root of the project.")
+    parser.addini("attnprof_tolerance", 'How far a number may be from its lock, either way: "1%".')
+    parser.addini("attnprof_report", "Count every test, and show the dearest at the end.", type="bool", default=None)
+    for quantity, amount in LIMITS.items():
+        option = quantity.replace("_", "-")
+        value(
+            f"limit-{option}", "AMOUNT", f"A limit for each test, in place of its limit_{quantity} for the whole test."
+        )
+        parser.addini(
+            f"attnprof_default_limit_{quantity}", f"{amount} that tests without a limit of their own may have."
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for, checked. ``forced`` are limits of the command line, ``default`` those of the ini file."""
+
+    lock: Path
+    tolerance: Fraction | None  # of the command line
+    default_tolerance: Fraction | None
+    update: bool
+    prune: bool
+    report: bool
+    json: Path | None
+    markdown: Path | None
+    forced: dict[str, str]
+    default: dict[str, str]
+
+    @property
+    def counts_all(self) -> bool:
+        """Whether every test is to be counted, whatever its markers."""
+        return self.report or self.json is not None or self.markdown is not None
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Settings:
+        """The settings of a session; raises :class:`pytest.UsageError` for one that cannot be read."""
+
+        def given(name: str) -> Any:
+            return config.getoption(f"attnprof_{name}")
+
+        if given("prune") and not given("update"):
+            raise pytest.UsageError("--attnprof-prune deletes with --attnprof-update only: give both.")
+        forced = {quantity: given(f"limit_{quantity}") for quantity in LIMITS}
+        default = {quantity: config.getini(f"attnprof_default_limit_{quantity}") for quantity in LIMITS}
+        report = given("report")
+        return cls(
+            _lock(config, given("lock")),
+            _tolerance("--attnprof-tolerance", given("tolerance")),
+            _tolerance("attnprof_tolerance", config.getini("attnprof_tolerance") or None),
+            bool(given("update")),
+            bool(given("prune")),
+            bool(config.getini("attnprof_report") if report is None else report),
+            _writable(config, given("json")),
+            _writable(config, given("markdown")),
+            _limits(forced, "--attnprof-limit-{}"),
+            _limits(default, "attnprof_default_limit_{}"),
+        )
+
+
+def _lock(config: pytest.Config, given: str | None) -> Path:
+    if given is not None:
+        return config.invocation_params.dir / given
+    named = config.getini("attnprof_lock")
+    if named:
+        return config.rootpath / str(named)
+    tests = config.rootpath / "tests"
+    return (tests if tests.is_dir() else config.rootpath) / "attnprof.lock.toml"
+
+
+def _tolerance(option: str, text: str | None) -> Fraction | None:
+    if text is None:
+        return None
+    from attnprof.core import amounts
+    from attnprof.core.errors import AttnprofError
+
+    try:
+        return amounts.tolerance(text)
+    except AttnprofError as error:
+        raise pytest.UsageError(f"{option}: {error}") from None
+
+
+def _limits(texts: dict[str, str | None], option: str) -> dict[str, str]:
+    found = {quantity: text for quantity, text in texts.items() if text}
+    if found:
+        from attnprof.core.budget import Budget
+        from attnprof.core.errors import AttnprofError
+
+        for quantity, text in found.items():
+            try:
+                Budget.of(quantity, text)
+            except AttnprofError as error:
+                name = option.format(quantity.replace("_", "-") if option.startswith("--") else quantity)
+                raise pytest.UsageError(f"{name}: {error}") from None
+    return found
+
+
+def _writable(config: pytest.Config, given: str | None) -> Path | None:
+    if given is None:
+        return None
+    from attnprof.core.errors import AttnprofError
+    from attnprof.reports.files import check_writable
+
+    try:
+        return check_writable(config.invocation_params.dir / given)
+    except AttnprofError as error:
+        raise pytest.UsageError(str(error)) from None

@@ -1,0 +1,167 @@
+"""One session of pytest: the test that runs, what was counted, what goes into the lock file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from attnprof.core.checkers import checkers
+
+if TYPE_CHECKING:
+    from attnprof.analysis.report import Report
+    from attnprof.pytest_plugin.locking import LockSession
+    from attnprof.pytest_plugin.options import Settings
+
+#: The attribute of a test report that carries what was counted, from a worker of xdist too.
+CARRIED = "attnprof_counts"
+
+
+class AttnprofSession:
+    """The hooks that need to know the session. Everything heavy is imported by the test that needs it."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.config = config
+        self.settings = settings
+        self.reports: list[Callable[[], Report]] = []  # made through the fixture by the test that runs
+        self.counted: dict[str, dict[str, Any]] = {}  # by test, in order
+        self.written: list[str] = []  # sentences for the end
+        self.item: pytest.Item | None = None
+        self._carried: dict[str, Any] = {}
+        self._lock: LockSession | None = None
+        self._is_worker = hasattr(config, "workerinput")
+        checkers.append(self.check)
+
+    @property
+    def lock(self) -> LockSession:
+        if self._lock is None:
+            from attnprof.pytest_plugin.locking import LockSession
+
+            self._lock = LockSession(self.settings, self.config.rootpath)
+        return self._lock
+
+    def pytest_unconfigure(self) -> None:
+        checkers.remove(self.check)
+
+    def check(self, report: Report, name: str | None, tolerance: str | int | None) -> None:
+        """What :func:`attnprof.check` does while this session runs."""
+        __tracebackhide__ = True
+        if self.item is None:
+            from attnprof.core.errors import AttnprofError
+
+            raise AttnprofError("check() belongs inside a test: no test is running.")
+        self.lock.check(report, name or self.item.nodeid, tolerance, self.item.nodeid, self._carried)
+
+    # A test
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self.item, self._carried = item, {}
+        try:
+            return (yield)
+        finally:
+            self.item = None
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Count the call of the test, without the set-up of its fixtures, where anybody wants to know."""
+        settings = self.settings
+        wanted = settings.counts_all or settings.default or settings.forced
+        if not wanted and not any(mark.name.startswith("limit_") for mark in item.iter_markers()):
+            return (yield)
+        from attnprof.pytest_plugin.limits import limits_of
+
+        limits = limits_of(item, settings)
+        if not (limits or settings.counts_all):
+            return (yield)
+        from attnprof.pytest_plugin.measuring import Measured
+
+        measured = Measured(item, limits, memory=settings.counts_all)
+        with measured.profile:
+            result = yield
+        self._carried["counts"] = measured.counts()
+        measured.require()
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        budget = sys.modules.get("attnprof.core.budget")
+        if report.failed and call.excinfo and budget and isinstance(call.excinfo.value, budget.BudgetError):
+            from attnprof.pytest_plugin.failures import shape
+
+            shape(report, call.excinfo, item)
+        if self._carried and (report.when == "call" or report.failed):
+            setattr(report, CARRIED, json.dumps(self._carried))
+            self._carried = {}
+        return report
+
+    def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
+        if not (self.reports and isinstance(left, int) and isinstance(right, int)):
+            return None
+        from attnprof.pytest_plugin.comparing import explained
+
+        return explained(op, left, right, self.reports)
+
+    # The session
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._is_worker:
+            return
+        if report.when == "call" and report.passed:
+            self.lock.passed.add(report.nodeid) if self._keeps_lock else None
+        text = getattr(report, CARRIED, None)
+        if text is None:
+            return
+        carried = json.loads(text)
+        if "counts" in carried:
+            self.counted[report.nodeid] = {"outcome": report.outcome, **carried["counts"]}
+        if "checked" in carried:
+            self.lock.take(report.nodeid, carried, report.passed)
+
+    @property
+    def _keeps_lock(self) -> bool:
+        return self._lock is not None or self.settings.update or self.settings.lock.exists()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        if self._keeps_lock:
+            self.lock.collected = {item.nodeid for item in items}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        whole = not any("::" in argument for argument in self.config.args)
+        if self._is_worker:
+            if self._keeps_lock:
+                output: dict[str, Any] = self.config.workeroutput  # type: ignore[attr-defined]
+                output[CARRIED] = json.dumps(sorted(self.lock.gone(whole)))
+            return
+        if self._keeps_lock and not self.lock.finish(whole):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.settings.json or self.settings.markdown:
+            from attnprof.pytest_plugin.summary import write_files
+
+            self.written += write_files(self.settings, self.counted)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker of xdist has ended: what it did not collect any more."""
+        found = (getattr(node, "workeroutput", None) or {}).get(CARRIED)
+        if found:
+            self.lock.gone_elsewhere |= set(json.loads(found))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        from_lock = self.lock.sentences if self._lock is not None else []
+        if not (self.settings.report or from_lock or self.written):
+            return
+        from attnprof.pytest_plugin.summary import terminal_lines
+
+        lines = terminal_lines(self.counted) if self.settings.report else []
+        terminalreporter.section("attnprof", sep="-")
+        for line in [*lines, *from_lock, *self.written]:
+            terminalreporter.write_line(line)
