@@ -13,6 +13,7 @@ from functools import cached_property
 
 from attnprof.analysis import steps, tree
 from attnprof.analysis.roofline_clock import NONE, Clock, Ticks, kinds
+from attnprof.analysis.roofline_notes import sentences
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import ZERO, Cost
 from attnprof.core.device import DeviceSpec
@@ -115,6 +116,10 @@ class Roofline:
             start = end
         return found
 
+    def seconds_of(self, calls: Mapping[tuple[int, int], int]) -> float:
+        """The least time of some op calls, given by (signature, scope)."""
+        return self._clock.seconds(sum((ticks.total for ticks in self._sums(self._counted(calls)).values()), 0))
+
     # The device
 
     @cached_property
@@ -142,6 +147,16 @@ class Roofline:
             for engine, dtype, flops in sorted(cost.split, key=lambda part: -part[2])
             if self.device.peak(dtype, engine) is None
         ]
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What is not in the times, one sentence each."""
+        calls: Counter[int] = Counter()
+        for (signature, _), count in self._trace.counts().items():
+            if self._priced[signature].status == "unpriced":
+                calls[signature] += count
+        traffic = sum(self._priced[signature].unknown_bytes * count for signature, count in calls.items())
+        return list(sentences(self.device, self.total.cost, self.missing, calls.total(), traffic))
 
     # Sums
 
