@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from attnprof.capture import loss as losses
 from attnprof.capture import optimizers as optim
 from attnprof.capture.borrowing import borrowed, parameters_of
 from attnprof.capture.fake import faked, scalars_of_ones
+from attnprof.capture.layer_times import Around, Step
 from attnprof.capture.optimizers import OptimizerLike
 from attnprof.capture.plans import Plan
 from attnprof.capture.unchanged import unchanged
@@ -56,10 +57,12 @@ def drive(
     fake: bool,
     notes: list[str],
     generate: int | None = None,
+    timed: Callable[[Step], None] | None = None,
 ) -> None:
     """``model(*args, **kwargs)`` and what follows, inside ``counting``; what its reader must know goes to ``notes``.
 
-    With ``generate``, so many tokens are generated instead, one step each.
+    With ``generate``, so many tokens are generated instead, one step each. After the step that was counted,
+    ``timed`` is given what runs it again, from the same values and random state, in a context that times it.
 
     An optimizer is counted in its steady state. The first step, which creates that state, runs before and is
     forgotten, and all else that it changed is put back: the step that counts begins from the same values. If
@@ -100,12 +103,21 @@ def drive(
             counting.restart(model)
             notes += steady
             state.put_back(gradients=False)
-        step.run(repeated=[1 for _ in optimizers])
+        once = [1 for _ in optimizers]
+        step.run(repeated=once)
+        if timed is not None:
+
+            def again(around: Around) -> None:
+                state.put_back(gradients=False)
+                with torch.random.fork_rng(devices=state.devices):
+                    replace(step, counting=around).run(repeated=once)
+
+            timed(again)
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    counting: Counting
+    counting: Around
     model: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]

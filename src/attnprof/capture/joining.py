@@ -1,0 +1,269 @@
+"""Whose time is it: the events of a profiled step, joined to modules and phases.
+
+An event is what torch's profiler has recorded: an op, a node that autograd runs, or a scope that was opened
+around a module's forward or an optimizer's step. The rules, for each thread in the order of its events:
+
+1. an event's own time is its duration less that of the events in it; it belongs to the innermost scope;
+2. an op carries the number of the node that autograd makes next, and claims it for its module. One that makes
+   none carries the number of the op after it, so the last claim holds. A number that nobody claims (an op made
+   several nodes) belongs to the claim before it;
+3. a node that runs, and all in it, belongs to the module that claimed its number, in the thread that made it;
+4. a scope inside a node is a module that runs again: recompute, of that module. So is an op in a node that
+   could make nodes of its own, unless all of that backward could: it builds a graph of the backward;
+5. gradient accumulation has no number and names no parameter: it is a line of its own.
+
+An instant in which several threads, or several kernels, are at work belongs to the one that began first.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from attnprof.core.trace import OPTIMIZER, OUTSIDE
+
+NODE = "autograd::engine::evaluate_function: "
+_ACCUMULATES = f"{NODE}torch::autograd::AccumulateGrad"
+
+#: What an event is. ``block``: Python code that somebody gave a name, which is no work of its own.
+Kind = Literal["op", "node", "module", "optimizer", "unseen", "step", "block"]
+#: In place of a module: gradient accumulation, and what the profiler itself made the step do.
+ACCUMULATION, UNSEEN = -1, -2
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event, in whole nanoseconds. ``number`` is that of an op or node, -1 for none; ``module`` a scope's.
+
+    ``made_in`` is the thread in which a node was made. ``ident`` is what kernels name as the op that launched them.
+    """
+
+    kind: Kind
+    name: str
+    start: int
+    end: int
+    thread: int = 1
+    number: int = -1
+    made_in: int = 0
+    module: int = OUTSIDE
+    ident: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Work of a device, and the op that launched it (:attr:`Event.ident`)."""
+
+    start: int
+    end: int
+    launched_by: int
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """One step: its own duration, and the time of each (module, phase) in it."""
+
+    total_ns: int
+    layers: dict[tuple[int, str], int]
+    accumulation_ns: int
+
+    @property
+    def unattributed_ns(self) -> int:
+        """The time in which nothing was at work: Python between ops, on a device also waiting for them."""
+        return self.total_ns - sum(self.layers.values()) - self.accumulation_ns
+
+
+@dataclass(slots=True)
+class _Work:
+    """Where time goes. One object for all that may yet turn out to be in another phase."""
+
+    module: int
+    phase: str
+
+
+@dataclass(slots=True)
+class _Backward:
+    """One walk of autograd: whether any of its nodes ran ops of which none could make nodes."""
+
+    plain: bool = False
+    tentative: list[_Work] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Node:
+    """A node that runs: which of the ops right in it could make nodes."""
+
+    backward: _Backward
+    body: str
+    ops: int = 0
+    numbered: int = 0
+
+
+@dataclass(slots=True)
+class _Frame:
+    """An event that has begun. ``work`` is where the time in it goes; ``node`` the innermost one it is in."""
+
+    event: Event
+    end: int
+    work: _Work
+    node: _Node | None
+    direct: bool  # no scope stands between it and its node
+    backwards: dict[int, _Backward] = field(default_factory=dict)
+
+    @property
+    def works(self) -> bool:
+        """Whether its own time is work: a scope's is Python between ops, unless it is the profiler's."""
+        return self.event.kind in ("op", "node", "unseen")
+
+
+_Segment = tuple[int, int, _Work]
+
+
+def join(events: Iterable[Event], kernels: Sequence[Kernel] | None = None) -> Joined:
+    """The time of one step by module and phase: of its ops, or of the kernels that they launched.
+
+    One of the events is the step itself; what is not within it is left out.
+    """
+    ordered = sorted(events, key=lambda event: (event.start, -event.end, event.ident))
+    step = next(event for event in ordered if event.kind == "step")
+    walk = _Walk(step)
+    for event in ordered:
+        if event.start < step.end and event.end >= step.start:
+            walk.begin(event)
+    walk.finish()
+    segments = walk.segments
+    if kernels is not None:
+        nobody = _Work(OUTSIDE, "other")
+        segments = [(k.start, k.end, walk.by_ident.get(k.launched_by, nobody)) for k in kernels]
+    return _charged(step, segments)
+
+
+def _charged(step: Event, segments: Iterable[_Segment]) -> Joined:
+    layers: dict[tuple[int, str], int] = {}
+    special = {ACCUMULATION: 0, UNSEEN: 0}
+    past = step.start
+    for start, end, work in sorted(segments, key=lambda segment: segment[:2]):
+        own = min(end, step.end) - max(start, past)
+        if own <= 0:
+            continue
+        past = min(end, step.end)
+        if work.module in special:
+            special[work.module] += own
+        else:
+            key = (work.module, work.phase)
+            layers[key] = layers.get(key, 0) + own
+    return Joined(step.end - step.start - special[UNSEEN], layers, special[ACCUMULATION])
+
+
+class _Walk:
+    """The events of all threads in the order in which they began."""
+
+    def __init__(self, step: Event) -> None:
+        self.step = step
+        self.segments: list[_Segment] = []
+        self.by_ident: dict[int, _Work] = {}
+        self._stacks: dict[int, list[_Frame]] = {}
+        self._reached: dict[int, int] = {}  # by thread: up to when its time has gone somewhere
+        self._numbers: dict[int, list[int]] = {}  # by thread: the numbers that were claimed ...
+        self._claims: dict[int, list[_Work]] = {}  # ... and for whom
+        self._backwards: dict[int, _Backward] = {}  # of threads that run nodes and nothing else
+        self._all: list[_Backward] = []
+        self._outside: list[_Work] = []
+
+    def begin(self, event: Event) -> None:
+        """The next event begins: those that are over end, and the time up to now is theirs."""
+        stack = self._stacks.setdefault(event.thread, [])
+        self._return(event.thread, stack, event.start)
+        above = stack[-1] if stack else None
+        frame = self._frame(event, above)
+        self.by_ident[event.ident] = frame.work
+        if above is not None and above.works:
+            self._emit(event.thread, event.start, above)
+        self._reached[event.thread] = event.start
+        stack.append(frame)
+
+    def finish(self) -> None:
+        """No event is left; what was not known yet is decided."""
+        for thread, stack in self._stacks.items():
+            self._return(thread, stack, None)
+        for backward in self._all:
+            if not backward.plain:
+                for work in backward.tentative:
+                    work.phase = "backward"
+        made = {id(work) for works in self._claims.values() for work in works}
+        for work in self._outside:
+            if id(work) not in made:
+                work.phase = "other"
+
+    def _return(self, thread: int, stack: list[_Frame], now: int | None) -> None:
+        while stack and (now is None or stack[-1].end <= now):
+            frame = stack.pop()
+            if frame.works:
+                self._emit(thread, frame.end, frame)
+            self._reached[thread] = frame.end
+            if frame.event.kind == "node" and frame.node is not None:
+                frame.node.backward.plain |= frame.node.ops > 0 and not frame.node.numbered
+
+    def _emit(self, thread: int, now: int, frame: _Frame) -> None:
+        start = self._reached.get(thread, frame.event.start)
+        if now > start:
+            self.segments.append((start, now, frame.work))
+
+    def _frame(self, event: Event, above: _Frame | None) -> _Frame:
+        end = event.end if above is None else min(event.end, above.end)
+        work = _Work(OUTSIDE, "forward") if above is None else above.work
+        node = None if above is None else above.node
+        direct = above is not None and above.direct
+        if event.kind == "module":
+            return _Frame(event, end, _Work(event.module, "forward" if node is None else "recompute"), node, False)
+        if event.kind == "optimizer":
+            return _Frame(event, end, _Work(OPTIMIZER, "optimizer"), None, False)
+        if event.kind == "unseen":
+            return _Frame(event, end, _Work(UNSEEN, "other"), None, False)
+        if event.kind == "node":
+            return self._node(event, end, above)
+        if event.kind == "op" and (node is None or event.name != node.body):
+            first = above is None or above.event.kind != "op" or (node is not None and above.event.name == node.body)
+            if first:
+                work = self._op(event, work, node if direct else None)
+            if event.number >= 0:
+                self._claim(event.thread, event.number, work)
+        return _Frame(event, end, work, node, direct)
+
+    def _node(self, event: Event, end: int, above: _Frame | None) -> _Frame:
+        backwards = self._backwards if above is None else above.backwards
+        key = event.thread if above is None else 0
+        backward = backwards.get(key)
+        if backward is None:
+            backward = backwards[key] = _Backward()
+            self._all.append(backward)
+        module = ACCUMULATION if event.name == _ACCUMULATES else self._owner(event.made_in, event.number)
+        node = _Node(backward, event.name.removeprefix(NODE))
+        return _Frame(event, end, _Work(module, "backward"), node, module != ACCUMULATION)
+
+    def _op(self, event: Event, work: _Work, node: _Node | None) -> _Work:
+        """Where an op that is in no other goes; ``node`` is the one it is right in."""
+        if node is not None:
+            node.ops += 1
+            if event.number < 0:
+                return work
+            node.numbered += 1
+            work = _Work(work.module, "recompute")
+            node.backward.tentative.append(work)
+        elif work.module == OUTSIDE and work.phase == "forward":
+            work = _Work(OUTSIDE, "forward")
+            self._outside.append(work)
+        return work
+
+    def _claim(self, thread: int, number: int, work: _Work) -> None:
+        numbers, works = self._numbers.setdefault(thread, []), self._claims.setdefault(thread, [])
+        if numbers and numbers[-1] >= number:
+            works[-1] = work
+        else:
+            numbers.append(number)
+            works.append(work)
+
+    def _owner(self, thread: int, number: int) -> int:
+        at = bisect_right(self._numbers.get(thread, ()), number) - 1
+        return OUTSIDE if at < 0 or number < 0 else self._claims[thread][at].module
