@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnprof.cli import options
+from attnprof.cli import options, serving
 from attnprof.core.errors import AttnprofError
 from attnprof.core.units import Units
 
@@ -27,7 +28,8 @@ def predict(
         typer.Argument(
             metavar="[NAME] [--SYMBOL VALUE]...",
             help="A mechanism, and values for its symbols: gqa --B 1 --T 4096 --d 4096 --H 32 --Hkv 8. "
-            "Without values: the formulas. Without a name: the list. --e is the bytes per element, 4 unless given.",
+            "Without values: the formulas. Without a name: the list. --e is the bytes per element, 4 unless given. "
+            "With --config: a model_type, or nothing.",
             show_default=False,
         ),
     ] = None,
@@ -51,13 +53,87 @@ def predict(
     ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
     units: options.UnitsText = "decimal",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A decoder-only language model's config.json as Hugging Face has it: what serving it costs.",
+            show_default=False,
+        ),
+    ] = None,
+    phase: Annotated[
+        str | None,
+        typer.Option(metavar="prefill|decode", help="With --config: which kind of step.", show_default=False),
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="With --config: how many sequences; 1 unless given.")
+    ] = None,
+    kv: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="With --config: tokens of each sequence in its cache after the step, new ones included.",
+            show_default=False,
+        ),
+    ] = None,
+    prompt: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="With --config: new tokens of a prefill; all of --kv unless given.", show_default=False
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="With --config, or for flash-io: what devices make of it (`attnprof devices` lists them).",
+            show_default=False,
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bf16|fp16|fp32|fp8|...",
+            help="With --config or --device: of weights, cache and arithmetic. Default: the config's, or bf16.",
+            show_default=False,
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="table|markdown|csv|json", help="With --config or --device.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Say what theory says a mechanism costs: named terms, totals and growth. Needs no torch.
+    """Say what theory says a mechanism costs: named terms, totals and growth; or what serving a model does.
+
+    Needs no torch.
 
     Example: attnprof predict gqa --B 1 --T 4096 --d 4096 --H 32 --Hkv 8
+
+    Example: attnprof predict --config config.json --phase decode --batch 1,8,64 --kv 4096 --device h100-sxm
+
+    Example: attnprof predict flash-io --T 8192 --dh 64 --device a100-sxm-80gb,h100-sxm
     """
     shown = Units.parse(units)
-    name, symbols = _parsed(asked or [])
+    name, symbols = _parsed(asked or [], config is None)
+    if config is not None:
+        if symbols:
+            raise AttnprofError(f"--config says all sizes: leave out --{next(iter(symbols))}.")
+        print(
+            serving.serve(name, config, phase, batch or "1", kv, prompt, device, dtype, form or "table", shown), end=""
+        )
+        return
+    for_config = {"--phase": phase, "--batch": batch, "--kv": kv, "--prompt": prompt}
+    for option, value in for_config.items():
+        if value is not None:
+            raise AttnprofError(f"{option} goes with --config: which model is to be served?")
+    if device is not None and name in serving.TRAFFIC:
+        print(serving.traffic(symbols, device, dtype, form or "table", shown), end="")
+        return
+    for option, value in {"--device": device, "--dtype": dtype, "--format": form}.items():
+        if value is not None:
+            raise AttnprofError(f"{option} goes with --config, or with flash-io and --device.")
 
     from attnprof import analytic
 
@@ -75,7 +151,7 @@ def predict(
     print(part.latex() if latex else "\n".join((part.text(width=width, units=shown), *_missing(found, name, width))))
 
 
-def _parsed(tokens: list[str]) -> tuple[str | None, dict[str, Any]]:
+def _parsed(tokens: list[str], needs_name: bool = True) -> tuple[str | None, dict[str, Any]]:
     """The name, and the values of ``--symbol value``, ``--symbol=value`` and ``--flag``."""
     name: str | None = None
     symbols: dict[str, Any] = {}
@@ -93,7 +169,7 @@ def _parsed(tokens: list[str]) -> tuple[str | None, dict[str, Any]]:
         if symbol in ("name", "frozen", "input_grad"):
             raise AttnprofError(f"there is no symbol {symbol!r}.")
         symbols[symbol] = _value(value)
-    if symbols and name is None:
+    if symbols and name is None and needs_name:
         raise AttnprofError(f"--{next(iter(symbols))} of what? `attnprof predict` lists the mechanisms.")
     return name, symbols
 

@@ -1,0 +1,98 @@
+"""The parts of ``attnprof predict`` that need a model's config or a device, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attnprof.core.errors import AttnprofError, closest
+from attnprof.core.sizes import one_of
+from attnprof.core.units import Units
+
+#: The formulas whose traffic is held against a device.
+TRAFFIC = ("flash-io", "attention-io", "flash")
+_SYMBOLS = ("T", "dh", "B", "H", "M")
+
+
+def serve(
+    name: str | None,
+    config: Path,
+    phase: str | None,
+    batch: str,
+    kv: int | None,
+    prompt: int | None,
+    device: str | None,
+    dtype: str | None,
+    form: str,
+    units: Units,
+) -> str:
+    """What serving the model of a config costs."""
+    from attnprof.analysis.serving import serving
+    from attnprof.reports.predicted_serving import FORMATS
+
+    one_of(FORMATS, **{"--format": form})
+    if phase is None:
+        raise AttnprofError("--config needs a phase: --phase prefill or --phase decode.")
+    one_of(("prefill", "decode"), **{"--phase": phase})
+    if kv is None and (phase == "decode" or prompt is None):
+        raise AttnprofError(f"a {phase} step depends on how many tokens are in the cache: --kv 4096.")
+    if phase == "decode" and prompt is not None:
+        raise AttnprofError("a decode step has one new token: --prompt is for --phase prefill.")
+    served = serving(
+        config,
+        phase=phase,
+        batch=_numbers("--batch", batch),
+        kv=kv,
+        prompt=prompt,
+        dtype=dtype,
+        device=devices(device),
+        model_type=name,
+    )
+    return FORMATS[form](served, units)
+
+
+def traffic(symbols: Mapping[str, Any], device: str, dtype: str | None, form: str, units: Units) -> str:
+    """What attention moves on devices, tile by tile and with its scores written out."""
+    from attnprof.analysis.attention_io import attention_io
+    from attnprof.reports.attention_io import FORMATS
+
+    one_of(FORMATS, **{"--format": form})
+    for symbol in symbols:
+        if symbol not in _SYMBOLS:
+            known = ", ".join(_SYMBOLS)
+            raise AttnprofError(
+                f"traffic on a device has no symbol {symbol!r}; it has {known}.{closest(symbol, _SYMBOLS)}"
+            )
+    for symbol in ("T", "dh"):
+        if symbols.get(symbol, True) is True:
+            raise AttnprofError(
+                f"traffic on a device depends on {symbol}: --{symbol} {128 if symbol == 'dh' else 8192}."
+            )
+    others = {symbol: value for symbol, value in symbols.items() if symbol != "T"}
+    lengths = _numbers("--T", str(symbols["T"]))
+    found = [
+        attention_io(T=length, device=name, dtype=dtype or "bfloat16", **others)
+        for name in devices(device)
+        for length in lengths
+    ]
+    return FORMATS[form](found, units)
+
+
+def devices(text: str | None) -> list[str]:
+    """``a100-sxm-80gb,h100-sxm``: one or several names."""
+    names = [name.strip() for name in (text or "").split(",")]
+    if text is not None and not all(names):
+        raise AttnprofError(f"--device is one name or several, with commas between, not {text!r}.")
+    return names if text is not None else []
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """``1,8,64``."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = [0]
+    if any(number < 1 for number in found):
+        raise AttnprofError(f"{option} is whole numbers above zero with commas between, such as 1,8,64, not {text!r}.")
+    return found
