@@ -25,10 +25,13 @@ def sentences(
     if index := [peak for peak in missing if _is_index(peak.dtype)]:
         yield _integers(device, index, cost)
     if unpriced:
-        moved = f"only their traffic, {_UNITS.named(unpriced_bytes, 'bytes')}, is in the times"
+        its, calls = (
+            ("its", "1 call has") if unpriced == 1 else ("their", f"{_UNITS.text(unpriced, 'count')} calls have")
+        )
+        part = f"nothing but {its} traffic, {_UNITS.named(unpriced_bytes, 'bytes')}, is"
         if device.bandwidth_bytes_per_s is None or not unpriced_bytes:
-            moved = "they take no time here"
-        yield f"{unpriced} {'call has' if unpriced == 1 else 'calls have'} no price: {moved}, which are lower bounds."
+            part = "nothing of it is" if unpriced == 1 else "nothing of them is"
+        yield f"{calls} no price: {part} in the times, which are lower bounds."
     yield from _tf32(device, cost)
 
 
