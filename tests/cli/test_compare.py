@@ -13,7 +13,7 @@ import torch
 
 from attnprof import zoo
 from attnprof.cli import main
-from attnprof.cli.competitors import parse_lengths
+from attnprof.cli.lengths import parse_lengths
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

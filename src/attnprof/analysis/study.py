@@ -12,6 +12,8 @@ Quantity = Literal["forward", "backward", "recompute", "vector", "bytes", "saved
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 #: Those in which one mechanism may become cheaper than another as the length grows.
 CROSSING: tuple[Quantity, ...] = ("forward", "backward", "bytes", "saved")
+#: Times are compared as whole numbers of these: what differs by less is a rounding error of their sums.
+_PER_SECOND = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Measures:
 
     ``forward``, ``backward``, ``recompute``: matmul FLOPs. ``vector``: vector FLOPs of the forward. ``bytes``:
     traffic of all phases. ``saved``: bytes that autograd keeps for the backward. ``parameters``: how many numbers.
+    ``attainable_s``: of each device of the study, the least time of all phases there, in seconds.
     """
 
     forward: int
@@ -29,6 +32,7 @@ class Measures:
     bytes: int
     saved: int
     parameters: int
+    attainable_s: tuple[float, ...] = ()
 
     def of(self, quantity: Quantity) -> int:
         """A quantity by its name."""
@@ -38,19 +42,24 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """``cheaper`` takes less than ``dearer`` at ``length``, and did not at ``length - 1``: both were measured."""
+    """``cheaper`` takes less than ``dearer`` at ``length``, and did not at ``length - 1``: both were measured.
 
-    quantity: Quantity
+    With a ``device`` the quantity is the attainable time there.
+    """
+
+    quantity: Quantity | Literal["attainable"]
     cheaper: str
     dearer: str
     length: int
+    device: str = ""
 
 
 @dataclass(frozen=True)
 class Study:
     """Measures by mechanism and length, and where the others cross the first mechanism.
 
-    ``settings`` says what was compared at; ``notes`` what a reader has to know besides.
+    ``settings`` says what was compared at; ``notes`` what a reader has to know besides. ``devices`` are those that
+    times are given for, in the order of ``Measures.attainable_s``.
     """
 
     settings: Mapping[str, str]
@@ -59,10 +68,16 @@ class Study:
     measured: Mapping[tuple[str, int], Measures]
     crossings: tuple[Crossing, ...]
     notes: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
     def row(self, mechanism: str, quantity: Quantity) -> list[int]:
         """A quantity of one mechanism at each length."""
         return [self.measured[mechanism, length].of(quantity) for length in self.lengths]
+
+    def times(self, mechanism: str, device: str) -> list[float]:
+        """The attainable time of one mechanism at each length, in seconds."""
+        at = self.devices.index(device)
+        return [self.measured[mechanism, length].attainable_s[at] for length in self.lengths]
 
     def shown(self) -> tuple[Quantity, ...]:
         """The quantities worth a table: those that are not zero everywhere.
@@ -76,24 +91,46 @@ class Study:
 
 
 def crossings(
-    measure: Callable[[str, int], Measures], mechanisms: Sequence[str], lengths: Sequence[int]
+    measure: Callable[[str, int], Measures],
+    mechanisms: Sequence[str],
+    lengths: Sequence[int],
+    devices: Sequence[str] = (),
 ) -> Iterator[Crossing]:
     """Where each mechanism becomes cheaper or dearer than the first, between the first length and the last.
 
     ``measure`` is called for lengths between the given ones. One crossing is looked for between two neighbours.
     """
-    first, *others = mechanisms
     for quantity in CROSSING:
-        for other in others:
 
-            def more(length: int, other: str = other, quantity: Quantity = quantity) -> int:
-                return measure(other, length).of(quantity) - measure(first, length).of(quantity)
+        def amount(name: str, length: int, quantity: Quantity = quantity) -> int:
+            return measure(name, length).of(quantity)
 
-            for low, high in pairwise(lengths):
-                if more(low) >= 0 > more(high):
-                    yield Crossing(quantity, other, first, crossing(more, low, high))
-                elif more(low) <= 0 < more(high):
-                    yield Crossing(quantity, first, other, crossing(more, low, high))
+        for cheaper, dearer, length in _cross(amount, mechanisms, lengths):
+            yield Crossing(quantity, cheaper, dearer, length)
+    for at, device in enumerate(devices):
+
+        def time(name: str, length: int, at: int = at) -> int:
+            return round(measure(name, length).attainable_s[at] * _PER_SECOND)
+
+        for cheaper, dearer, length in _cross(time, mechanisms, lengths):
+            yield Crossing("attainable", cheaper, dearer, length, device)
+
+
+def _cross(
+    amount: Callable[[str, int], int], mechanisms: Sequence[str], lengths: Sequence[int]
+) -> Iterator[tuple[str, str, int]]:
+    """The cheaper, the dearer, and from which length on."""
+    first, *others = mechanisms
+    for other in others:
+
+        def more(length: int, other: str = other) -> int:
+            return amount(other, length) - amount(first, length)
+
+        for low, high in pairwise(lengths):
+            if more(low) >= 0 > more(high):
+                yield other, first, crossing(more, low, high)
+            elif more(low) <= 0 < more(high):
+                yield first, other, crossing(more, low, high)
 
 
 def crossing(difference: Callable[[int], int], low: int, high: int) -> int:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from attnprof import api
-from attnprof.analysis.study import Measures, Study, crossings
+from attnprof.api.competitors import DEFAULT, parse_names, symbols
+from attnprof.api.report import specs
 from attnprof.cli import options
-from attnprof.cli.competitors import DEFAULT, Competitor, parse_lengths, parse_names, symbols
+from attnprof.cli.lengths import parse_lengths
 from attnprof.core.errors import AttnprofError
 from attnprof.core.sizes import one_of, positive
 from attnprof.core.units import Units
@@ -47,6 +46,15 @@ def compare(
     ] = None,
     backward: Annotated[bool, typer.Option("--backward", help="Count the backward pass too.")] = False,
     dtype: options.Dtype = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME]",
+            help="The least time on a device, too (`attnprof devices` lists them): 'a100-80gb-sxm', or a file of "
+            "yours. Several with commas between.",
+            show_default=False,
+        ),
+    ] = None,
     form: Annotated[
         str, typer.Option("--format", metavar="|".join(FORMATS), help="How to show it; latex needs booktabs.")
     ] = "table",
@@ -65,101 +73,31 @@ def compare(
     for size, option in (("d", "--d-model"), ("H", "--heads"), ("B", "--batch")):
         if size in for_all:
             raise AttnprofError(f"--symbol {size}={for_all[size]}: say {option} {for_all[size]}.")
-    competitors = parse_names(names or DEFAULT, sizes, for_all)
+    devices = specs(device)
+    competitors = parse_names(names or DEFAULT, sizes, for_all, where="--symbol")
     settings = {name: str(value) for name, value in {**sizes, **for_all}.items()}
-    study = measured(competitors, lengths, settings, batch, backward, dtype)
-    print(FORMATS[form](study, shown_in), end="")
 
-
-def measured(
-    competitors: list[Competitor],
-    lengths: list[int],
-    settings: Mapping[str, str],
-    batch: int,
-    backward: bool,
-    dtype: str | None,
-) -> Study:
-    """Every mechanism at every length, and where they cross."""
-    import torch
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    from attnprof.capture.plans import Plan
+    from attnprof.api.measuring import measured
 
-    plan = Plan(dtype=dtype)
-    by_label = {c.label: c for c in competitors}
-    known: dict[tuple[str, int], Measures] = {}
-    real: set[str] = set()
-
-    for competitor in competitors:  # first: what cannot be built is said before anything is counted
-        with api.fake_tensors():
-            _build(competitor, lengths[0], batch)
     # Shown on a terminal only.
     with tqdm(total=len(competitors) * len(lengths), file=sys.stderr, disable=None, leave=False) as bar:
 
-        def measure(label: str, length: int) -> Measures:
-            if (label, length) not in known:
-                bar.set_description(f"{label} N={length}")
-                known[label, length] = _measure(by_label[label], length, batch, backward, plan, real)
-                bar.update()
-            return known[label, length]
+        def told(label: str, length: int) -> None:
+            bar.set_description(f"{label} N={length}")
+            if bar.n == bar.total:  # lengths between those asked for, to find where lines cross
+                bar.total = None
+            bar.update()
 
-        for label in by_label:
-            for length in lengths:
-                measure(label, length)
-        bar.total = None
-        found = tuple(crossings(measure, list(by_label), lengths))
-    phases = "forward + backward" if backward else "forward"
-    settings = {**settings, "dtype": dtype or "fp32", "phases": phases, "torch": torch.__version__}
-    notes = [f"{name} ran on real tensors: it has to look at values." for name in sorted(real)]
-    return Study(settings, tuple(by_label), tuple(lengths), known, found, tuple(notes))
-
-
-def _build(competitor: Competitor, length: int, batch: int) -> tuple[Any, tuple[Any, ...]]:
-    """The module and its arguments, which need a gradient where they can."""
-    import torch
-
-    from attnprof import zoo
-
-    entry = zoo.find(competitor.name)
-    given = dict(competitor.symbols)
-    if "N" in entry.symbols:  # a longest length: as long as it has to be
-        given.setdefault("N", length)
-    module = zoo.build(competitor.name, **given)
-    along = {"S": length} if entry.shape.get("T") == 1 else {s: length for s in ("T", "S") if s in entry.shape}
-    args = zoo.inputs(competitor.name, **{**given, "B": batch, **along})
-    with_gradient: Callable[[Any], Any] = torch.Tensor.requires_grad_
-    return module, torch.utils._pytree.tree_map_only(_is_floating, with_gradient, args)
-
-
-def _is_floating(value: Any) -> bool:
-    import torch
-
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
-
-
-def _measure(competitor: Competitor, length: int, batch: int, backward: bool, plan: Any, real: set[str]) -> Measures:
-    """On fake tensors, or on real ones where the module looks at values; ``real`` notes which did."""
-    import torch
-    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
-
-    if competitor.label not in real:
-        with api.fake_tensors():
-            module, args = _build(competitor, length, batch)
-        try:
-            report = api.run(module, args, backward=backward, plan=plan, fake=True, strict=True)
-        except (DataDependentOutputException, DynamicOutputShapeException):
-            real.add(competitor.label)
-    if competitor.label in real:
-        torch.manual_seed(0)
-        module, args = _build(competitor, length, batch)
-        report = api.run(module, args, backward=backward, plan=plan, strict=True)
-    assert report.memory is not None  # tracked unless asked not to
-    return Measures(
-        forward=report.phases["forward"].matmul_flops,
-        backward=report.phases["backward"].matmul_flops,
-        recompute=report.phases["recompute"].matmul_flops,
-        vector=report.phases["forward"].vector_flops,
-        bytes=report.total.bytes,
-        saved=report.memory.saved_bytes,
-        parameters=sum(p.numel() for p in module.parameters()),
-    )
+        study = measured(
+            competitors,
+            lengths,
+            settings,
+            batch=batch,
+            backward=backward,
+            dtype=dtype,
+            devices=devices,
+            told=told,
+        )
+    print(FORMATS[form](study, shown_in), end="")

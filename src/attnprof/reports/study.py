@@ -6,18 +6,20 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from tabulate import tabulate
 
-from attnprof.analysis.study import QUANTITIES, Quantity, Study
-from attnprof.core.units import Kind, Units
+from attnprof.analysis.study import QUANTITIES, Crossing, Quantity, Study
+from attnprof.core.units import Kind, Number, Units, durations
 from attnprof.reports.text import printable, shortened, wrapped
 
 _CONVENTIONS = (
     "FLOPs: 2 per multiply-add, masks not deducted · bytes: traffic of each op alone · inputs need a gradient, as "
     "inside a model"
 )
+_AT_BEST = "at best: every op of all phases at the device's peak or bandwidth, whichever binds it, one after the other"
 _TITLES: dict[Quantity, tuple[str, Kind]] = {
     "forward": ("forward, matmul", "matmul"),
     "backward": ("backward, matmul", "matmul"),
@@ -27,6 +29,8 @@ _TITLES: dict[Quantity, tuple[str, Kind]] = {
     "saved": ("saved for the backward", "bytes"),
     "parameters": ("parameters", "count"),
 }
+#: What a time is called where fields have names.
+_SECONDS = "attainable_s"
 #: The width where no terminal says its own, and the least.
 _WIDTH, _NARROWEST = 110, 40
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "·": r"$\cdot$"}
@@ -36,11 +40,10 @@ _LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
 def to_text(study: Study, units: Units, width: int | None = None) -> str:
     """A block for each quantity, lengths across; blocks too wide for the terminal continue below."""
     width = max(_NARROWEST, width or shutil.get_terminal_size((_WIDTH, 24)).columns)
-    lines = [line for text in (_subject(study), _CONVENTIONS) for line in wrapped(text, width)]
+    lines = [line for text in _around(study) for line in wrapped(text, width)]
     names = [printable(name) for name in study.mechanisms]
     room = min(max(map(len, names)), max(8, width // 3))
-    for quantity in study.shown():
-        title, header, rows = _block(study, quantity, units)
+    for title, header, rows in _blocks(study, units):
         widths = [max(map(len, cells)) for cells in zip(header, *rows, strict=True)]
         lines += ["", *wrapped(title, width)]
         for some in _chunks(widths, width - room):
@@ -55,9 +58,8 @@ def to_text(study: Study, units: Units, width: int | None = None) -> str:
 
 def to_markdown(study: Study, units: Units) -> str:
     """A Markdown table for each quantity."""
-    parts = [_subject(study), _CONVENTIONS]
-    for quantity in study.shown():
-        title, headings, rows = _block(study, quantity, units)
+    parts = _around(study)
+    for title, headings, rows in _blocks(study, units):
         body = [[f"`{name}`", *(c.strip() for c in row)] for name, row in zip(study.mechanisms, rows, strict=True)]
         align = ["left", *("right" for _ in headings)]
         table = tabulate(body, ["N", *headings], tablefmt="pipe", disable_numparse=True, colalign=align)
@@ -71,43 +73,46 @@ def to_latex(study: Study, units: Units) -> str:
     columns = len(study.lengths) + 1
     lines = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * len(study.lengths)}}}", r"\toprule"]
     lines.append(" & ".join(["$N$", *(f"{length:,}".replace(",", r"\,") for length in study.lengths)]) + r" \\")
-    for quantity in study.shown():
-        title, header, rows = _block(study, quantity, units)
+    for title, header, rows in _blocks(study, units):
         lines += [r"\midrule", rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{_latex(title)}}}}} \\"]
         for name, row in zip(study.mechanisms, rows, strict=True):
             cells = row if len(header) == len(study.lengths) else row * len(study.lengths)  # the same at every length
             lines.append(" & ".join(_latex(cell.strip()) for cell in (name, *cells)) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    around = (_subject(study), _CONVENTIONS, *crossing_sentences(study), *study.notes)
+    around = (*_around(study), *crossing_sentences(study), *study.notes)
     return "\n".join([*(f"% {printable(sentence)}" for sentence in around), *lines]) + "\n"
 
 
 def to_csv(study: Study) -> str:
-    """One line for each mechanism and length; plain integers."""
+    """One line for each mechanism and length; plain integers, times in seconds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["mechanism", "N", *(_field(quantity) for quantity in QUANTITIES)])
+    times = [f"{_SECONDS}_{device}" for device in study.devices]
+    writer.writerow(["mechanism", "N", *(_field(quantity) for quantity in QUANTITIES), *times])
     for name in study.mechanisms:
         for length in study.lengths:
-            writer.writerow([name, length, *(study.measured[name, length].of(q) for q in QUANTITIES)])
+            found = study.measured[name, length]
+            writer.writerow([name, length, *(found.of(q) for q in QUANTITIES), *found.attainable_s])
     return text.getvalue()
 
 
 def to_json(study: Study) -> str:
-    """Everything as JSON; plain integers."""
+    """Everything as JSON; plain integers, times in seconds by device."""
     data = {
         "format": "attnprof study",
         "schema": 1,
         "settings": dict(study.settings),
         "mechanisms": list(study.mechanisms),
         "lengths": list(study.lengths),
-        "measured": [
-            {"mechanism": name, "N": length, **{_field(q): study.measured[name, length].of(q) for q in QUANTITIES}}
-            for name in study.mechanisms
-            for length in study.lengths
-        ],
+        "measured": [_measured(study, name, length) for name in study.mechanisms for length in study.lengths],
         "crossings": [
-            {"quantity": _field(c.quantity), "cheaper": c.cheaper, "dearer": c.dearer, "N": c.length}
+            {
+                "quantity": _SECONDS if c.quantity == "attainable" else _field(c.quantity),
+                "cheaper": c.cheaper,
+                "dearer": c.dearer,
+                "N": c.length,
+                **({"device": c.device} if c.device else {}),
+            }
             for c in study.crossings
         ],
         "notes": list(study.notes),
@@ -128,30 +133,61 @@ FORMATS: dict[str, Callable[[Study, Units], str]] = {
 def crossing_sentences(study: Study) -> list[str]:
     """One sentence for each crossing; the numbers on both sides of it were measured."""
     return [
-        f"{_TITLES[c.quantity][0]}: {c.cheaper} becomes cheaper than {c.dearer} at N={c.length} "
+        f"{_title(c)}: {c.cheaper} becomes cheaper than {c.dearer} at N={c.length} "
         f"(measured; at N={c.length - 1} it is not)."
         for c in study.crossings
     ]
 
 
-def _subject(study: Study) -> str:
-    return " · ".join(f"{name} {value}".strip() for name, value in study.settings.items())
+def _title(crossing: Crossing) -> str:
+    return _on(crossing.device) if crossing.quantity == "attainable" else _TITLES[crossing.quantity][0]
 
 
-def _block(study: Study, quantity: Quantity, units: Units) -> tuple[str, list[str], list[list[str]]]:
-    """The title with the unit, the lengths, and a row of cells for each mechanism.
+def _around(study: Study) -> list[str]:
+    """What was compared, and what the numbers mean."""
+    subject = " · ".join(f"{name} {value}".strip() for name, value in study.settings.items())
+    return [subject, _CONVENTIONS, *([_AT_BEST] if study.devices else [])]
 
-    What depends on no length is shown once.
-    """
-    title, kind = _TITLES[quantity]
-    rows = [study.row(name, quantity) for name in study.mechanisms]
+
+_Block = tuple[str, list[str], list[list[str]]]
+
+
+def _blocks(study: Study, units: Units) -> Iterator[_Block]:
+    """For each quantity and device: the title with the unit, the lengths, and a row of cells for each mechanism."""
+    for quantity in study.shown():
+        title, kind = _TITLES[quantity]
+        rows = [study.row(name, quantity) for name in study.mechanisms]
+        yield _block(study, title, rows, partial(units.column, kind=kind))
+    for device in study.devices:
+        yield _block(study, _on(device), [study.times(name, device) for name in study.mechanisms], durations)
+
+
+def _block(
+    study: Study,
+    title: str,
+    rows: Sequence[Sequence[Number]],
+    column: Callable[[list[Number]], tuple[str, list[str]]],
+) -> _Block:
+    """One block. What depends on no length is shown once."""
     header = [str(length) for length in study.lengths]
     if len(header) > 1 and all(len(set(row)) == 1 for row in rows):
         header, rows = ["any"], [row[:1] for row in rows]
-    unit, cells = units.column([value for row in rows for value in row], kind)
+    unit, cells = column([value for row in rows for value in row])
     across = len(header)
     shown = [cells[i : i + across] for i in range(0, len(cells), across)]
     return f"{title}, {unit}" if unit else title, header, shown
+
+
+def _on(device: str) -> str:
+    return f"at best on {device}"
+
+
+def _measured(study: Study, name: str, length: int) -> dict[str, object]:
+    """One mechanism at one length, by names that say the unit."""
+    found = study.measured[name, length]
+    times = dict(zip(study.devices, found.attainable_s, strict=True))
+    numbers = {_field(quantity): found.of(quantity) for quantity in QUANTITIES}
+    return {"mechanism": name, "N": length, **numbers, **({_SECONDS: times} if times else {})}
 
 
 def _field(quantity: Quantity) -> str:

@@ -1,8 +1,8 @@
-"""What ``attnprof compare`` was asked to compare: mechanisms with their symbols, and lengths."""
+"""What a study compares: mechanisms of the zoo, each with the symbols it is built from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,6 @@ _ALIASES = {
 }
 
 
-#: Longer sequences have tensors of more elements than a 64-bit number counts.
-_LONGEST = 10**8
-
-
 @dataclass(frozen=True)
 class Competitor:
     """A mechanism with the symbols it is built from; ``label`` is what the user called it."""
@@ -30,41 +26,6 @@ class Competitor:
     label: str
     name: str
     symbols: Mapping[str, Any]
-
-
-def parse_lengths(text: str) -> list[int]:
-    """``128,256,...,1024`` as 128, 256, 512, 1024: by the ratio of the two before where that ends there, else by
-    their difference.
-    """
-    found: list[int] = []
-    words = [word.strip() for word in text.split(",")]
-    for at, word in enumerate(words):
-        if word in ("...", "…"):
-            last = words[at + 1] if at + 1 < len(words) else ""
-            if len(found) < 2 or not last.isdecimal():
-                raise AttnprofError(f"--seq '{text}': '...' stands between two numbers and a last: 128,256,...,8192.")
-            found += _between(found[-2], found[-1], int(last), text)
-        elif not word.isdecimal() or int(word) < 1:
-            raise AttnprofError(f"--seq '{text}': a length must be a whole number above zero, not {word!r}.")
-        else:
-            found.append(int(word))
-    if max(found) > _LONGEST:
-        raise AttnprofError(f"--seq '{text}': a length can be at most {_LONGEST}, not {max(found)}.")
-    return sorted(set(found))
-
-
-def _between(first: int, second: int, last: int, text: str) -> list[int]:
-    """What comes after ``second`` and before ``last``."""
-    if first < second < last:
-        if second % first == 0:
-            found, ratio = [second], second // first
-            while found[-1] < last:
-                found.append(found[-1] * ratio)
-            if found[-1] == last:
-                return found[1:-1]
-        if (last - second) % (second - first) == 0:
-            return list(range(2 * second - first, last, second - first))
-    raise AttnprofError(f"--seq '{text}': {first},{second},... does not come to {last}, by ratio or by difference.")
 
 
 def symbols(where: str, texts: list[str]) -> dict[str, Any]:
@@ -91,8 +52,13 @@ def _value(text: str) -> Any:
     return text
 
 
-def parse_names(texts: list[str], sizes: Mapping[str, int], for_all: Mapping[str, Any]) -> list[Competitor]:
-    """The mechanisms named, with the symbols that each has."""
+def parse_names(
+    texts: Iterable[str], sizes: Mapping[str, int], for_all: Mapping[str, Any], where: str = ""
+) -> list[Competitor]:
+    """The mechanisms named, each with the symbols that it has of those for all, and with its own.
+
+    A name may carry symbols: ``performer:r=64``. ``where`` is what an error calls those for all: ``--symbol``.
+    """
     from attnprof import zoo
 
     known = {*zoo.names(), *_ALIASES}
@@ -113,7 +79,8 @@ def parse_names(texts: list[str], sizes: Mapping[str, int], for_all: Mapping[str
             raise AttnprofError(f"{label} is named twice.")
         found.append(Competitor(label, name, {**given, **own}))
     for unused in for_all.keys() - used:
-        raise AttnprofError(f"--symbol {unused}: none of {', '.join(c.name for c in found)} has a symbol {unused!r}.")
+        called = f"{where} {unused}".strip()
+        raise AttnprofError(f"{called}: none of {', '.join(c.name for c in found)} has a symbol {unused!r}.")
     return found
 
 

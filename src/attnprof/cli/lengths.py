@@ -1,0 +1,41 @@
+"""The lengths that ``attnprof compare`` was asked for: ``128,256,...,8192``."""
+
+from __future__ import annotations
+
+from attnprof.api.measuring import LONGEST
+from attnprof.core.errors import AttnprofError
+
+
+def parse_lengths(text: str) -> list[int]:
+    """``128,256,...,1024`` as 128, 256, 512, 1024: by the ratio of the two before where that ends there, else by
+    their difference.
+    """
+    found: list[int] = []
+    words = [word.strip() for word in text.split(",")]
+    for at, word in enumerate(words):
+        if word in ("...", "…"):
+            last = words[at + 1] if at + 1 < len(words) else ""
+            if len(found) < 2 or not last.isdecimal():
+                raise AttnprofError(f"--seq '{text}': '...' stands between two numbers and a last: 128,256,...,8192.")
+            found += _between(found[-2], found[-1], int(last), text)
+        elif not word.isdecimal() or int(word) < 1:
+            raise AttnprofError(f"--seq '{text}': a length must be a whole number above zero, not {word!r}.")
+        else:
+            found.append(int(word))
+    if max(found) > LONGEST:
+        raise AttnprofError(f"--seq '{text}': a length can be at most {LONGEST}, not {max(found)}.")
+    return sorted(set(found))
+
+
+def _between(first: int, second: int, last: int, text: str) -> list[int]:
+    """What comes after ``second`` and before ``last``."""
+    if first < second < last:
+        if second % first == 0:
+            found, ratio = [second], second // first
+            while found[-1] < last:
+                found.append(found[-1] * ratio)
+            if found[-1] == last:
+                return found[1:-1]
+        if (last - second) % (second - first) == 0:
+            return list(range(2 * second - first, last, second - first))
+    raise AttnprofError(f"--seq '{text}': {first},{second},... does not come to {last}, by ratio or by difference.")
