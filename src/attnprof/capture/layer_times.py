@@ -38,7 +38,7 @@ class Around(Protocol):
 Step = Callable[[Around], None]
 
 
-def check(steps: bool | int, *, fake: bool, generate: bool) -> int:
+def check(steps: bool | int, model: nn.Module, *, fake: bool, generate: bool) -> int:
     """How many steps to time, 0 for none; raises :class:`AttnprofError` where there is none to time."""
     if isinstance(steps, bool):
         steps = STEPS if steps else 0
@@ -50,6 +50,7 @@ def check(steps: bool | int, *, fake: bool, generate: bool) -> int:
         raise AttnprofError("time is measured of forward and training steps, not of generation: leave one of them out.")
     if steps:
         check_is_free()
+        _device_of(model)
     return steps
 
 

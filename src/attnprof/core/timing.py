@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 #: The most durations that are kept of a long run; of more, an even sample is.
@@ -21,6 +22,15 @@ class Durations:
         """Of every single duration."""
         stride = -(-len(each_ns) // SAMPLE) or 1
         return cls(len(each_ns), sum(each_ns), tuple(each_ns[::stride]))
+
+    @classmethod
+    def added(cls, several: Sequence[Durations]) -> Durations:
+        """Durations of the same steps, added up step by step."""
+        return cls(
+            several[0].count,
+            sum(one.total_ns for one in several),
+            tuple(map(sum, zip(*(one.sample_ns for one in several), strict=True))),
+        )
 
     def quantile_ns(self, part: float) -> int | None:
         """The duration that ``part`` (0 to 1) of the sample do not exceed; None of nothing."""
@@ -82,7 +92,8 @@ class LayerTimes:
 
     ``step`` are the bare steps, ``profiled`` the same under the profiler. ``layers`` add up, with
     ``accumulation`` (adding gradients to those of parameters, which name no module) and ``unattributed``
-    (Python between ops, and ops no module ran), to ``profiled``. ``clock`` is ``cpu`` or ``cuda``: the time
+    (Python between ops), to ``profiled``: step by step, as their samples are of the same steps. Ops that no
+    module ran are a layer of their own, as in the trace. ``clock`` is ``cpu`` or ``cuda``: the time
     of the ops on the host, or of their kernels.
     """
 
