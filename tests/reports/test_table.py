@@ -344,9 +344,10 @@ def test_a_number_keeps_its_unit_when_a_line_ends(number: str) -> None:
 @pytest.mark.parametrize("sort", ["calls", "params", "saved", "vector", "read", "written"])
 def test_what_rows_are_sorted_by_is_the_last_to_go(sort: str) -> None:
     cost = Cost(matmul_flops=8, vector_flops=4, read_bytes=4, write_bytes=4)
-    columns = Columns([Line(1, 2, {"forward": cost}, saved=3)], ("forward",), Units())
+    line = Line(1, 2, {"forward": cost}, saved=3)
+    columns = Columns([line], ("forward",), Units())
     shown = [
-        [{column.heading[0] for column in choice} for choice in layouts(columns, 12, params=True, sort=key)]
+        [{column.heading[0] for column in choice} for choice in layouts(columns, line, params=True, sort=key)]
         for key in (sort, None)
     ]
     assert [sort in names for names in shown[0]] == [True] * (len(shown[0]) - 1) + [False]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from attnprof.analysis import tree
 from attnprof.core.cost import ZERO, Cost
 from attnprof.core.memory import KVCache
+from attnprof.core.roofline import Attainable
 from attnprof.core.trace import Trace
 from attnprof.core.work import PricedOp
 
@@ -22,7 +23,8 @@ class StepCost:
     """One step: its cost, the same by phase, and the key-value cache it left.
 
     ``label`` is the name the step was given, or its number. ``cache`` is None when no module returned one in
-    this step; ``cache_growth`` are the bytes it has more than after the step before.
+    this step; ``cache_growth`` are the bytes it has more than after the step before. ``attainable`` is the
+    least time on a device; None where none was asked about.
     """
 
     label: str
@@ -30,6 +32,7 @@ class StepCost:
     phases: dict[str, Cost] = field(default_factory=dict)
     cache: KVCache | None = None
     cache_growth: int | None = None
+    attainable: Attainable | None = None
 
     @property
     def cache_bytes(self) -> int | None:

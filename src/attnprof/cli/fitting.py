@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from attnprof import api
@@ -13,31 +13,41 @@ from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
 from attnprof.core.tensor import width
 from attnprof.core.units import Units
-from attnprof.hardware import catalog
 from attnprof.reports.memory import NOT_TRACKED
 from attnprof.reports.text import printable, width_of_terminal, wrapped
+from attnprof.reports.view import View
 
 AS_IT_IS, HALVED, CHECKPOINTED, BOTH = "as it is", "bf16", "activation checkpointing", "both"
-
-
-def device(name: str) -> DeviceSpec:
-    """The device of a name; :class:`AttnprofError` when it is not known, or its memory is not."""
-    spec = catalog.device(name)
-    fit(0, spec)
-    return spec
 
 
 def verdict(report: api.Report, spec: DeviceSpec, units: Units) -> str:
     """Whether a run fits."""
     if report.memory is None:
         return f"{spec.id}: {NOT_TRACKED}, so whether the run fits is not known."
+    if spec.capacity_bytes is None:
+        return f"{spec.id}: its memory is not known, so whether the run fits is not known either."
     return fit(report.memory.peak.bytes, spec).sentence(units)
 
 
-def verdicts(report: api.Report, spec: DeviceSpec, request: Request, made: Target, units: Units) -> Iterator[str]:
-    """Whether a run fits; and where runs cost nothing, whether it would in bf16 and with checkpoints."""
-    yield verdict(report, spec, units)
-    if report.memory is None or not (request.fake and request.differentiates):
+def verdicts(
+    report: api.Report,
+    specs: Sequence[DeviceSpec],
+    view: View,
+    request: Request | None = None,
+    made: Target | None = None,
+) -> Iterator[str]:
+    """Whether a run fits; and where runs cost nothing, whether it would in bf16 and with checkpoints.
+
+    The table of several devices says what fits which. The other ways to run are tried where ``request`` and
+    ``made``, the run and its model, are given.
+    """
+    if len(specs) == 1 or view.by == "memory" or report.memory is None:
+        for spec in specs:
+            yield verdict(report, spec, view.units)
+    if report.memory is None or request is None or made is None or not (request.fake and request.differentiates):
+        return
+    known = [spec for spec in specs if spec.capacity_bytes is not None]
+    if not known:
         return
     peaks: list[tuple[str, int]] = [(AS_IT_IS, report.memory.peak.bytes)]
     refused: list[str] = []
@@ -51,14 +61,30 @@ def verdicts(report: api.Report, spec: DeviceSpec, request: Request, made: Targe
             refused.append(f"{label}: {found}")
     if len(peaks) + len(refused) > 1:
         yield ""
-        yield from alternatives(peaks, spec, units)
+        yield from alternatives(peaks, known[0], view.units) if len(known) == 1 else where(peaks, known, view.units)
         yield from refused
 
 
+def where(peaks: Sequence[tuple[str, int]], specs: Sequence[DeviceSpec], units: Units) -> list[str]:
+    """Aligned lines, one per way to run: what it is called, its peak, and which devices that fits."""
+    needs = [units.text(peak, "bytes") for _, peak in peaks]
+    longest, widest = (max(map(len, column)) for column in ([label for label, _ in peaks], needs))
+    lines = []
+    for (label, peak), need in zip(peaks, needs, strict=True):
+        found = [fit(peak, spec) for spec in specs]
+        fitting = [f.device.id for f in found if f.fits]
+        short = [f"{f.device.id} ({units.text(-f.margin, 'bytes')} short)" for f in found if not f.fits]
+        parts = [f"fits {', '.join(fitting)}"] if fitting else []
+        parts += [f"not {', '.join(short)}"] if short else []
+        lines.append(f"{label:<{longest}}  {need:>{widest}}  {'; '.join(parts)}")
+    return lines
+
+
 def show(lines: Iterable[str]) -> None:
-    """Print lines below a table, each once it is known."""
-    print()
-    for line in lines:
+    """Print lines below a table, each once it is known, what is already known included."""
+    for position, line in enumerate(lines):
+        if position == 0 and line:
+            print()
         print("\n".join(wrapped(printable(line), width_of_terminal())), flush=True)
 
 
@@ -81,7 +107,7 @@ def _others(report: api.Report, request: Request, made: Target) -> Iterator[tupl
 def _peak(request: Request) -> int | str:
     """The peak of a run, or in words why there is none."""
     made = request.build()
-    counting = api.profile(made.model)
+    counting = api.profile(made.model, recount_every=1)
     try:
         request.drive(counting, made)
     except AttnprofError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +21,9 @@ Depth = Annotated[
 Sort = Annotated[
     str | None,
     typer.Option(
-        metavar="KEY", help="Largest first by flops, matmul, vector, bytes, read, written, params, saved or calls."
+        metavar="KEY",
+        help="Largest first by flops, matmul, vector, bytes, read, written, params, saved, calls, or time (on the "
+        "first --device).",
     ),
 ]
 Top = Annotated[
@@ -38,13 +41,44 @@ UnitsText = Annotated[
     ),
 ]
 DeviceOfSaved = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--device",
         metavar="NAME",
-        help="Say whether the run fits a device (`attnprof devices` lists them): 'h100-sxm', or a file of yours.",
+        help="What the run takes at best on a device, what bounds each layer there, and whether it fits: 'h100-sxm', "
+        "or a file of yours; `attnprof devices` lists them. Several are compared: 'a100-80gb-sxm,h100-sxm,mi300x'.",
         show_default=False,
     ),
+]
+Peaks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--peak",
+        metavar="DTYPE=RATE",
+        help="A dense peak of the device in place of the listed one: 'bf16=800e12', 'vector:fp32=60TFLOP/s'. "
+        "Repeatable.",
+        show_default=False,
+    ),
+]
+Bandwidth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATE",
+        help="A bandwidth of the device in place of the listed one: '4e12', '4TB/s'.",
+        show_default=False,
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Draw the roofline of each --device with the layers below it, as .png, .svg or .pdf (needs matplotlib).",
+        show_default=False,
+    ),
+]
+StrictPrediction = Annotated[
+    bool,
+    typer.Option("--strict-prediction", help="Fail when theory does not account for every contraction, exactly."),
 ]
 
 Generate = Annotated[
@@ -109,11 +143,12 @@ Freeze = Annotated[
     ),
 ]
 Device = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="Say whether the run fits a device (`attnprof devices` lists them): 'h100-sxm', or a file of yours. With "
-        "--fake and --backward, also whether it would in bf16 and with --checkpoint.",
+        help="What the run takes at best on a device, what bounds each layer there, and whether it fits: 'h100-sxm', "
+        "or a file of yours; `attnprof devices` lists them. Several are compared: 'a100-80gb-sxm,h100-sxm,mi300x'. "
+        "With --fake and --backward, also whether it would fit in bf16 and with --checkpoint.",
         show_default=False,
     ),
 ]

@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
-from attnprof.cli import fitting, options
+from attnprof.cli import fitting, on_devices, options
 from attnprof.reports.view import View
 
 
 def report(
     path: Annotated[Path, typer.Argument(metavar="RUN.JSON", help="A run saved with -o.", show_default=False)],
     device: options.DeviceOfSaved = None,
+    peak: options.Peaks = None,
+    bandwidth: options.Bandwidth = None,
+    plot: options.Plot = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
+    strict_prediction: options.StrictPrediction = False,
     by: options.By = "module",
     depth: options.Depth = None,
     sort: options.Sort = None,
@@ -24,16 +28,20 @@ def report(
 ) -> None:
     """Show a saved run again, without its model and without torch.
 
-    Example: attnprof report run.json --by op --top 10
+    Example: attnprof report run.json --device a100-80gb-sxm,h100-sxm --plot roofline.png
     """
     view = View.of(by=by, depth=depth, sort=sort, top=top, phase=phase, units=units)
-    spec = None if device is None else fitting.device(device)
+    devices = on_devices.devices(device, peak, bandwidth, sort=sort, plot_path=plot)
 
     from attnprof import api
 
     loaded = api.load(path)
-    print(loaded.to_table(view=view))
-    if spec is not None:
-        fitting.show([fitting.verdict(loaded, spec, view.units)])
+    loaded.devices = devices
+    print(loaded.to_table(view=view), flush=True)
+    fitting.show(fitting.verdicts(loaded, devices, view))
+    if plot is not None:
+        on_devices.draw(loaded, plot)
     if strict:
         loaded.require_priced()
+    if strict_prediction:
+        loaded.theory.require_exact()

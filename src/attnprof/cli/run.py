@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from attnprof import api
-from attnprof.cli import fitting, options, target
+from attnprof.cli import fitting, on_devices, options, target
 from attnprof.cli import inputs as input_specs
 from attnprof.cli.request import Request
 from attnprof.cli.users_code import ExitedError, their_own
+from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
 from attnprof.reports.files import check_writable
 from attnprof.reports.view import View
@@ -48,6 +49,9 @@ def run(
     checkpoint: options.Checkpoint = False,
     freeze: options.Freeze = None,
     device: options.Device = None,
+    peak: options.Peaks = None,
+    bandwidth: options.Bandwidth = None,
+    plot: options.Plot = None,
     generate: options.Generate = None,
     fake: Annotated[
         bool, typer.Option("--fake", help="Build and run on fake tensors: no memory, no arithmetic, any size.")
@@ -59,6 +63,7 @@ def run(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
+    strict_prediction: options.StrictPrediction = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and of the --input values.")] = 0,
     output: Annotated[
         Path | None,
@@ -81,7 +86,7 @@ def run(
     specs = [input_specs.parse(text) for text in inputs or []]
     if output is not None:
         check_writable(output)
-    spec = None if device is None else fitting.device(device)
+    devices = on_devices.devices(device, peak, bandwidth, sort=sort, plot_path=plot)
 
     import torch
 
@@ -109,26 +114,32 @@ def run(
     )
     made = request.build()
 
-    counting = api.profile(made.model)
+    counting = api.profile(made.model, recount_every=1)
     try:
         with their_own("the model"):
             request.drive(counting, made)
     except (typer.Exit, KeyboardInterrupt, ExitedError) as error:
-        _show_partial(counting, view, fake, "was interrupted" if isinstance(error, KeyboardInterrupt) else "raised")
-        if output is not None:
-            print(f"attnprof: nothing was written to {output}: the run is not complete.", file=sys.stderr)
+        ended = "was interrupted" if isinstance(error, KeyboardInterrupt) else "raised"
+        _show_partial(counting, view, devices, fake, ended)
+        for file in (output, plot):
+            if file is not None:
+                print(f"attnprof: nothing was written to {file}: the run is not complete.", file=sys.stderr)
         raise
     report = counting.report()
+    report.devices = devices
     print(report.to_table(view=view), flush=True)  # first: nothing that goes wrong later loses it
     if output is not None:
         report.save(output)
-    if spec is not None:
-        fitting.show(fitting.verdicts(report, spec, request, made, view.units))
+    if plot is not None:
+        on_devices.draw(report, plot)
+    fitting.show(fitting.verdicts(report, devices, view, request, made))
     if strict:
         report.require_priced()
+    if strict_prediction:
+        report.theory.require_exact()
 
 
-def _show_partial(counting: api.Profile, view: View, fake: bool, ended: str) -> None:
+def _show_partial(counting: api.Profile, view: View, devices: tuple[DeviceSpec, ...], fake: bool, ended: str) -> None:
     """What was counted until the model raised or was interrupted, marked as such."""
     hint = ""
     if fake and ended == "raised":
@@ -141,4 +152,6 @@ def _show_partial(counting: api.Profile, view: View, fake: bool, ended: str) -> 
     trace.notes.insert(0, f"Incomplete: the model {ended} after {calls}; this is what ran until then.")
     print(f"attnprof: the model {ended}; the table shows what ran until then.{hint}", file=sys.stderr)
     sys.stderr.flush()
-    print(api.Report(trace).to_table(view=view))
+    report = api.Report(trace)
+    report.devices = devices
+    print(report.to_table(view=view))

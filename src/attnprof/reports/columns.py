@@ -6,20 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from attnprof.core.cost import ZERO, Cost
-from attnprof.core.units import Units, align, intensity, share
+from attnprof.core.roofline import Attainable
+from attnprof.core.units import Units, align, durations, intensity, share
 
 SHORT = {"forward": "fwd", "backward": "bwd", "recompute": "recomp", "optimizer": "optim", "other": "other"}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The numbers of one row: calls and parameters (None: not applicable), costs by phase, saved bytes."""
+    """The numbers of one row: calls and parameters (None: not applicable), costs by phase, saved bytes.
+
+    ``time`` is the least on a device; None where there is no device.
+    """
 
     calls: int | None
     params: int | None
     costs: Mapping[str, Cost]
     saved: int = 0
     predicted: str = ""
+    time: Attainable | None = None
 
     @property
     def total(self) -> Cost:
@@ -95,6 +100,32 @@ class Columns:
         cells = align([share(cost.flops, whole) for cost in self.totals])
         return Column(("% of", "FLOPs"), tuple(cells))
 
+    @property
+    def has_times(self) -> bool:
+        return any(line.time is not None for line in self.lines)
+
+    def time(self) -> Column:
+        """The least time on a device."""
+        unit, cells = durations([None if line.time is None else line.time.seconds for line in self.lines])
+        return Column(("at best", unit), tuple(cells))
+
+    def bound(self) -> Column:
+        """What most of that time is spent on, and how much of it where that is not nearly all."""
+        found = [line.time.bound if line.time else None for line in self.lines]
+        parts = [
+            round(100 * line.time.share(bound)) if line.time and bound else 100
+            for line, bound in zip(self.lines, found, strict=True)
+        ]
+        tails = ["" if part == 100 else f" {part}%" for part in parts]
+        words, wide = max(len(bound or "–") for bound in found), max(map(len, tails))
+        cells = [f"{bound or '–':<{words}}{tail:>{wide}}" for bound, tail in zip(found, tails, strict=True)]
+        return Column(("", "bound".ljust(words + wide)), tuple(cells))
+
+    def time_share(self, whole: float) -> Column:
+        """The time as per cent of ``whole``."""
+        times = [None if line.time is None else line.time.seconds for line in self.lines]
+        return Column(("% of", "time"), tuple(align([None if t is None else share(t, whole) for t in times])))
+
     def predicted(self, ops: bool = True) -> list[Column]:
         """What theory says of each row, with or without the ops that differ; no column where it says nothing."""
         cells = [line.predicted if ops else line.predicted.partition(" in")[0] for line in self.lines]
@@ -128,10 +159,31 @@ _GIVING_WAY = (
     (("bytes",), ""),
     (("vector",), ""),
 )
+#: The same where there is a device: what it takes and why stays longest.
+_GIVING_WAY_TIMED = (
+    (("read", "written"), "bytes"),
+    (("predicted",), "predicted, no ops"),
+    (("calls",), ""),
+    (("share",), ""),
+    (("saved",), ""),
+    (("vector",), ""),
+    (("matmul by phase",), "matmul"),
+    (("params",), ""),
+    (("predicted, no ops",), ""),
+    (("FLOP/B",), ""),
+    (("bytes",), ""),
+    (("time share",), ""),
+    (("matmul",), ""),
+    (("bound",), ""),
+)
 
 
-def layouts(columns: Columns, whole: int, *, params: bool, sort: str | None = None) -> list[list[Column]]:
-    """Sets of columns, the fullest first; what the rows are sorted by is in all but the last."""
+def layouts(columns: Columns, whole: Line, *, params: bool, sort: str | None = None) -> list[list[Column]]:
+    """Sets of columns, the fullest first; what the rows are sorted by is in all but the last.
+
+    Shares are of ``whole``.
+    """
+    timed = columns.has_times
     every = {
         "calls": [columns.calls()],
         "params": [columns.params()] if params else [],
@@ -143,15 +195,19 @@ def layouts(columns: Columns, whole: int, *, params: bool, sort: str | None = No
         "written": [columns.written()],
         "bytes": [columns.traffic()],
         "FLOP/B": [columns.intensity()],
-        "share": [columns.share(whole)],
+        "share": [columns.share(whole.total.flops)],
+        "bound": [columns.bound()] if timed else [],
+        "time": [columns.time()] if timed else [],
+        "time share": [columns.time_share(whole.time.seconds)] if whole.time else [],
         "predicted": columns.predicted(),
         "predicted, no ops": columns.predicted(ops=False),
     }
-    shown = set(every) - {instead for _, instead in _GIVING_WAY}
+    giving_way = _GIVING_WAY_TIMED if timed else _GIVING_WAY
+    shown = set(every) - {instead for _, instead in giving_way}
     sets = [shown]
-    for gone, instead in _GIVING_WAY:
+    for gone, instead in giving_way:
         if sort not in gone:
             shown = shown - set(gone) | {instead}
             sets.append(shown)
-    sets.append({"matmul"})
+    sets.append({"time" if timed else "matmul"})
     return [[column for name in every if name in names for column in every[name]] for names in sets]

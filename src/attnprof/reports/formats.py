@@ -20,13 +20,14 @@ from attnprof.analysis.training import Training
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import Cost
 from attnprof.core.errors import AttnprofError
+from attnprof.reports import roofline_records
 from attnprof.reports import rows as tree_rows
-from attnprof.reports.columns import Column, Columns, layouts
-from attnprof.reports.table import coverage, layer_lines, subject, summaries, unpriced
+from attnprof.reports.columns import Column, Columns, Line, layouts
+from attnprof.reports.roofline import notes, require, sentence
+from attnprof.reports.table import conventions, coverage, layer_lines, subject, summaries, unpriced
 from attnprof.reports.text import printable
 from attnprof.reports.view import View
 
-_CONVENTIONS = "FLOPs: 2 per multiply-add, masks not deducted; bytes: traffic of each op alone."
 #: What a spreadsheet would take for a formula when a cell begins with it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -52,6 +53,7 @@ def to_json(report: Report) -> str:
             {"label": s.label, **_numbers(s.cost), "cache_bytes": s.cache_bytes, "cache_tokens": s.tokens}
             for s in report.steps
         ],
+        "rooflines": [roofline_records.record(roofline) for roofline in report.rooflines],
     }
     return json.dumps(data, indent=1, allow_nan=False)
 
@@ -60,22 +62,22 @@ def to_csv(report: Report) -> str:
     """One line per module, inclusive, in the model's order; plain integers, no folding."""
     found = records(report)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
-    writer.writeheader()
-    for record in found:
-        writer.writerow({name: _cell(value) for name, value in record.items()})
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows(map(_cell, row) for row in (found[0], *(record.values() for record in found)))
     return text.getvalue()
 
 
 def records(report: Report) -> list[dict[str, Any]]:
     """Every module as a flat dict: name, class, calls, parameters, saved bytes and inclusive costs by phase.
 
-    The saved bytes are None where memory was not tracked.
+    The saved bytes are None where memory was not tracked. Devices have their times, in fields that name them.
     """
     costs = {phase: report.by_module(phase) for phase in PHASES}
     saved = {} if report.memory is None else report.memory.saved_by_module()
+    times = [roofline_records.module_fields(roofline) for roofline in report.rooflines]
     return [
         _record(node, {phase: costs[phase][node.fqn] for phase in PHASES}, saved.get(node.fqn))
+        | {name: value for fields in times for name, value in fields[node.fqn].items()}
         for node in report.root.walk()
     ]
 
@@ -96,9 +98,8 @@ def to_markdown(report: Report, view: View | None = None) -> str:
         colalign=("left", *("right" for _ in columns)),
     )
     title = f"**{_markdown(subject(report)[0])}** {_markdown(' · '.join(['', *subject(report)[1:]]))}"
-    below = [*summaries(report, view.units), coverage(report)]
-    parts = [title, _CONVENTIONS, *map(_markdown, _warnings(report)), table, *map(_markdown, below)]
-    return "\n\n".join(parts) + "\n"
+    above, below = _around(report, view)
+    return "\n\n".join([title, *map(_markdown, above), table, *map(_markdown, below)]) + "\n"
 
 
 def to_latex(report: Report, view: View | None = None) -> str:
@@ -114,8 +115,8 @@ def to_latex(report: Report, view: View | None = None) -> str:
         disable_numparse=True,
         colalign=("left", *("right" for _ in columns)),
     )
-    below = [*summaries(report, view.units), coverage(report)]
-    comments = [" · ".join(subject(report)), _CONVENTIONS, *_warnings(report), *below]
+    above, below = _around(report, view)
+    comments = [" · ".join(subject(report)), *above, *below]
     return "\n".join([*(f"% {printable(line)}" for line in comments), table]) + "\n"
 
 
@@ -123,16 +124,22 @@ def _layers(report: Report, view: View, art: bool = True) -> tuple[list[str], li
     if view.by != "module":
         raise AttnprofError(f'Markdown and LaTeX show the layers, not by="{view.by}": leave out by, or use to_table().')
     phases = PHASES if view.phase is None else (view.phase,)
-    root = tree_rows.branches(report, phases)
+    require(report, view)
+    root = tree_rows.branches(report, phases, report.roofline)
     shown, _ = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)
     lines = layer_lines(report, [row.branch for row in shown], phases, view.units)
-    columns = layouts(Columns(lines, phases, view.units), root.total.flops, params=bool(root.params))[0]
+    whole = Line(None, None, root.costs, time=root.time)
+    columns = layouts(Columns(lines, phases, view.units), whole, params=bool(root.params))[0]
     labels = [row.label if art else r"\quad " * (len(row.art) // 3) + _latex(row.branch.label) for row in shown]
     return labels, columns
 
 
-def _warnings(report: Report) -> list[str]:
-    return [*unpriced(report), *report.notes]
+def _around(report: Report, view: View) -> tuple[list[str], list[str]]:
+    """What stands above the table, and below it."""
+    phases = PHASES if view.phase is None else (view.phase,)
+    others = [sentence(roofline, phases) for roofline in report.rooflines[1:]]
+    above = [f"{'; '.join(conventions(report))}.", *unpriced(report), *report.notes, *notes(report)]
+    return above, [*summaries(report, phases, view.units), *others, coverage(report)]
 
 
 def _record(node: ModuleNode, costs: dict[str, Cost], saved: int | None) -> dict[str, Any]:

@@ -6,14 +6,16 @@ folded row stands for all of its layers together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 from attnprof.analysis.report import PHASES, Report
+from attnprof.analysis.roofline import Roofline
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import ZERO, Cost
+from attnprof.core.roofline import Attainable
 from attnprof.core.trace import OPTIMIZER, OUTSIDE
 from attnprof.reports.text import printable
 
@@ -36,7 +38,8 @@ _BY: Mapping[str, Callable[[Cost], int]] = {
 class Branch:
     """One row to be: a module, or several folded, or the ops a module ran itself.
 
-    ``costs`` are inclusive, by phase, and so are the bytes ``saved`` for the backward. ``params`` maps each
+    ``costs`` are inclusive, by phase, and so are the bytes ``saved`` for the backward and the least ``time`` on
+    a device (None without one). ``params`` maps each
     parameter to its elements, so that a shared one counts once. ``note`` says what else the module is (an
     alias, tied weights). ``calls`` is None where there is no forward to call.
     """
@@ -52,6 +55,7 @@ class Branch:
     key: int = -1
     own: bool = False  # the ops of its parent, not a module
     saved: int = 0
+    time: Attainable | None = None
 
     @property
     def total(self) -> Cost:
@@ -61,7 +65,7 @@ class Branch:
     def label(self) -> str:
         return printable(f"{self.name} {self.note}".strip())
 
-    def size(self, sort: str) -> int:
+    def size(self, sort: str) -> float:
         """The number that ``sort`` orders by."""
         if sort == "calls":
             return self.calls or 0
@@ -69,6 +73,8 @@ class Branch:
             return 0 if self.tied else sum(self.params.values())  # as the table shows them: at their owner
         if sort == "saved":
             return self.saved
+        if sort == "time":
+            return self.time.seconds if self.time else 0
         return _BY[sort](self.total)
 
 
@@ -84,9 +90,9 @@ class Row:
         return f"{self.art}{self.branch.label}"
 
 
-def branches(report: Report, phases: tuple[str, ...] = PHASES) -> Branch:
-    """The report's module tree as branches, costs restricted to ``phases``."""
-    return _Builder(report, phases).build()
+def branches(report: Report, phases: tuple[str, ...] = PHASES, roofline: Roofline | None = None) -> Branch:
+    """The report's module tree as branches, costs and times restricted to ``phases``."""
+    return _Builder(report, phases, roofline).build()
 
 
 def rows(root: Branch, *, depth: int | None, sort: str | None, top: int | None) -> tuple[list[Row], int]:
@@ -102,10 +108,11 @@ def rows(root: Branch, *, depth: int | None, sort: str | None, top: int | None) 
 
 
 class _Builder:
-    def __init__(self, report: Report, phases: tuple[str, ...]) -> None:
+    def __init__(self, report: Report, phases: tuple[str, ...], roofline: Roofline | None) -> None:
         self.phases = phases
         self.root = report.root
         self.saved = {} if report.memory is None else report.memory.saved_by_module(inclusive=False)
+        self.times = None if roofline is None else own_times(roofline, phases)
         self.special = {
             id(report.trace.modules[OUTSIDE]): "outside any module",
             id(report.trace.modules[OPTIMIZER]): "optimizer",
@@ -123,9 +130,11 @@ class _Builder:
 
     def _branch(self, node: ModuleNode) -> Branch:
         own, saved = self._own(node), self.saved.get(node.fqn, 0)
+        time = None if self.times is None else self.times[node.fqn]
         usual = [self._branch(child) for child in node.children if id(child.record) not in self.special]
         last = [self._branch(child) for child in node.children if id(child.record) in self.special]
-        children = [_hoisted(child) for child in self._folded(usual)] + [b for b in last if b.total or b.saved]
+        last = [branch for branch in last if branch.total or branch.saved or _takes_time(branch)]
+        children = [_hoisted(child) for child in self._folded(usual)] + last
         params = {p.ident: prod(p.shape) for p in node.record.parameters}
         note, tied = self._note(node)
         calls: int | None = node.calls
@@ -134,11 +143,14 @@ class _Builder:
         branch = Branch(
             self.special.get(id(node.record), node.name), calls, dict(own), dict(params), note, tied, (node.fqn,)
         )
-        if children and (own or saved):
+        if children and (own or saved or (time and time.seconds)):
             key = self._key("own", own)
-            children.insert(0, Branch(OWN, None, own, params, fqns=(node.fqn,), key=key, own=True, saved=saved))
+            children.insert(
+                0, Branch(OWN, None, own, params, fqns=(node.fqn,), key=key, own=True, saved=saved, time=time)
+            )
         branch.children = children
         branch.saved = sum(child.saved for child in children) if children else saved
+        branch.time = _time_of(children) if children else time
         for child in children:
             branch.params |= child.params
             if not child.own:
@@ -187,6 +199,25 @@ class _Builder:
         return found
 
 
+def own_times(roofline: Roofline, phases: Sequence[str]) -> dict[str, Attainable]:
+    """The least time of what each module ran itself, in these phases."""
+    found = dict.fromkeys((point.module for point in roofline.points), Attainable())
+    for phase in phases:
+        for module, point in roofline.by_module(phase, inclusive=False).items():
+            found[module] += point.attainable
+    return found
+
+
+def _time_of(branches: Sequence[Branch]) -> Attainable | None:
+    """The least time of all of these, which have one all or none."""
+    times = [branch.time for branch in branches if branch.time is not None]
+    return sum(times, Attainable()) if len(times) == len(branches) else None
+
+
+def _takes_time(branch: Branch) -> bool:
+    return branch.time is not None and branch.time.seconds > 0
+
+
 def _follows(name: str, after: str) -> bool:
     return name.isdecimal() and after == str(int(name) + 1) and name == str(int(name))
 
@@ -204,6 +235,7 @@ def _merged(run: list[Branch], name: str) -> Branch:
         tuple(fqn for b in run for fqn in b.fqns),
         key=first.key,
         saved=sum(b.saved for b in run),
+        time=_time_of(run),
     )
     columns = zip(*(b.children for b in run), strict=True)
     merged.children = [_merged(list(column), column[0].name) for column in columns]
@@ -230,7 +262,7 @@ def _ordered(children: list[Branch], sort: str | None, top: int | None) -> list[
     if top is None or len(children) <= top + 1:
         return children
     rest = children[top:]
-    more = Branch(f"… {len(rest)} more", None, {})
+    more = Branch(f"… {len(rest)} more", None, {}, time=_time_of(rest))
     for branch in rest:
         more.params |= branch.params
         more.saved += branch.saved

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 
 from attnprof.analysis.report import Report
+from attnprof.analysis.roofline import Roofline
 from attnprof.analysis.steps import StepCost
 from attnprof.core.cost import Cost
 from attnprof.core.memory import KVCache
+from attnprof.core.roofline import Attainable, StepPoint
 from attnprof.core.units import Kind, Units
 from attnprof.reports.columns import Column, Columns, Line
 from attnprof.reports.fitted import fitted
@@ -43,9 +45,12 @@ class Run:
         return f"{first[0]} [{first[1]}-{last[1]}]".lstrip()
 
 
-def step_table(report: Report, phases: Sequence[str], units: Units, width: int) -> list[str]:
+def step_table(
+    report: Report, phases: Sequence[str], units: Units, width: int, roofline: Roofline | None = None
+) -> list[str]:
     """One row per step, their sum, and how each run of steps grows; nothing for a run that marked no step."""
-    steps = [_only(step, phases) for step in report.steps]
+    points = [None] * len(report.steps) if roofline is None else roofline.steps
+    steps = [_only(step, phases, point) for step, point in zip(report.steps, points, strict=True)]
     if not steps:
         return []
     found = runs(steps)
@@ -57,7 +62,9 @@ def step_table(report: Report, phases: Sequence[str], units: Units, width: int) 
         rows += _rows(run)
     if len(steps) > 1:
         costs = {phase: Cost.sum(s.phases[phase] for s in steps if phase in s.phases) for phase in phases}
-        rows.append(("total", StepCost("total", Cost.sum(costs.values()), costs)))
+        times = [step.attainable for step in steps if step.attainable is not None]
+        time = sum(times, Attainable()) if times else None
+        rows.append(("total", StepCost("total", Cost.sum(costs.values()), costs, attainable=time)))
     text = fitted("step", [label for label, _ in rows], _choices([step for _, step in rows], phases, units), width)
     for run in shown:
         if run.degree:
@@ -68,9 +75,11 @@ def step_table(report: Report, phases: Sequence[str], units: Units, width: int) 
     return [*text, *(line for sentence in _cache(steps) for line in wrapped(sentence, width)), ""]
 
 
-def _only(step: StepCost, phases: Sequence[str]) -> StepCost:
+def _only(step: StepCost, phases: Sequence[str], point: StepPoint | None) -> StepCost:
     kept = {phase: cost for phase, cost in step.phases.items() if phase in phases}
-    return replace(step, cost=Cost.sum(kept.values()), phases=kept)
+    times = [] if point is None else [p.attainable for phase, p in point.by_phase.items() if phase in phases]
+    time = None if point is None else sum(times, Attainable())
+    return replace(step, cost=Cost.sum(kept.values()), phases=kept, attainable=time)
 
 
 # Runs of steps
@@ -169,7 +178,8 @@ def _rows(run: Run) -> list[tuple[str, StepCost | None]]:
 def _choices(rows: Sequence[StepCost | None], phases: Sequence[str], units: Units) -> list[list[Column]]:
     """Sets of columns, the fullest first."""
     steps = [step for step in rows if step is not None]
-    columns = Columns([Line(None, None, step.phases) for step in steps], phases, units)
+    lines = [Line(None, None, step.phases, time=step.attainable) for step in steps]
+    columns = Columns(lines, phases, units)
     one, rate = [columns.matmul()], [columns.intensity()]
     by_phase = columns.matmul_by_phase() if len(columns.phases) > 1 else one
     vector = [columns.vector()] if columns.has_vector else []
@@ -180,15 +190,17 @@ def _choices(rows: Sequence[StepCost | None], phases: Sequence[str], units: Unit
         cache = [Column(("cache", unit), tuple(cells))]
         unit, cells = units.column([step.cache_growth for step in steps], "bytes")
         grown = [Column(("cache", f"+{unit}"), tuple(cells))]
+    time, bound = ([columns.time()], [columns.bound()]) if columns.has_times else ([], [])
+    timed = bound + time
     choices = [
-        by_phase + vector + both + rate + cache + grown,
-        by_phase + vector + traffic + rate + cache + grown,
-        one + vector + traffic + rate + cache + grown,
-        one + vector + traffic + rate + cache,
-        one + traffic + rate + cache,
-        one + traffic + cache,
-        one + traffic,
-        one,
+        by_phase + vector + both + rate + timed + cache + grown,
+        by_phase + vector + traffic + rate + timed + cache + grown,
+        one + vector + traffic + rate + timed + cache + grown,
+        one + vector + traffic + rate + timed + cache,
+        one + traffic + rate + timed + cache,
+        one + traffic + timed + cache,
+        one + traffic + timed,
+        *([one + timed, timed, time] if timed else [one]),
     ]
     return [[_with_gaps(column, rows) for column in choice] for choice in choices]
 

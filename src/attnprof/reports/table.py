@@ -7,8 +7,9 @@ from typing import Any
 
 from attnprof.analysis.report import PHASES, Report
 from attnprof.core.cost import Cost
+from attnprof.core.roofline import Attainable
 from attnprof.core.units import Units, share
-from attnprof.reports import comparison, memory_view, training
+from attnprof.reports import comparison, layer_times, memory_view, roofline, training
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Columns, Line, layouts
 from attnprof.reports.fitted import fitted
@@ -32,6 +33,7 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
     ``phase``, ``units``.
     """
     view = view if view is not None else View.of(**options)
+    roofline.require(report, view)
     width = width_of_terminal(width)
     phases = PHASES if view.phase is None else (view.phase,)
     if view.by == "memory":
@@ -39,10 +41,12 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
     rows = {"module": _layer_table, "op": _operator_table}
     blocks = [
         _header(report, width),
-        _warnings(report, width),
+        _warnings(report, width, roofline.notes(report)),
         _totals(report, phases, view.units, width),
         rows[view.by](report, phases, view, width) if view.by in rows else [],
         _steps(report, phases, view, width),
+        _measured(report, view, width),
+        roofline.what_if(report, phases, view.units, width),
         wrapped(coverage(report), width),
     ]
     return "\n".join("\n".join(block) for block in blocks if block)
@@ -60,7 +64,14 @@ def _steps(report: Report, phases: Sequence[str], view: View, width: int) -> lis
     if view.by == "step" and not report.steps:
         return [*wrapped("No step was marked: end each with prof.step(), or run with --generate.", width), ""]
     if view.by == "step" or (view.by == "module" and report.trace.step_labels):
-        return step_table(report, phases, view.units, width)
+        return step_table(report, phases, view.units, width, report.roofline)
+    return []
+
+
+def _measured(report: Report, view: View, width: int) -> list[str]:
+    """How long the layers took, where they were timed or that was asked for."""
+    if view.by == "time" or (view.by == "module" and report.layer_times is not None):
+        return layer_times.blocks(report, view, width)
     return []
 
 
@@ -73,8 +84,13 @@ def _header(report: Report, width: int) -> list[str]:
         first = [f"{left}{right:>{width - len(left)}}" if width <= _WIDTH else f"{left}  {right}"]
     else:
         first = wrapped(left, width) + ([right] if right else [])
-    conventions = "FLOPs: 2 per multiply-add, masks not deducted · bytes: traffic of each op alone"
-    return [*first, *wrapped(conventions, width), ""]
+    return [*first, *wrapped(" · ".join(conventions(report)), width), ""]
+
+
+def conventions(report: Report) -> list[str]:
+    """What the numbers are."""
+    dense = [roofline.CONVENTION] if report.devices else []
+    return ["FLOPs: 2 per multiply-add, masks not deducted", "bytes: traffic of each op alone", *dense]
 
 
 def subject(report: Report) -> list[str]:
@@ -99,9 +115,10 @@ def subject(report: Report) -> list[str]:
     return parts
 
 
-def _warnings(report: Report, width: int) -> list[str]:
+def _warnings(report: Report, width: int, further: Sequence[str] = ()) -> list[str]:
     """What a reader must know before believing a number."""
-    found = [line for sentence in (*unpriced(report), *report.notes) for line in wrapped(printable(sentence), width)]
+    sentences = (*unpriced(report), *report.notes, *further)
+    found = [line for sentence in sentences for line in wrapped(printable(sentence), width)]
     return [*found, ""] if found else []
 
 
@@ -130,45 +147,50 @@ def _totals(report: Report, phases: Sequence[str], units: Units, width: int) -> 
     """One row per phase, and their sum when there are several."""
     costs = {p: report.phases[p] for p in phases if report.phases[p]}
     if not costs:
-        return ["No op with a cost ran.", *_summaries(report, units, width), ""]
-    lines = [Line(None, None, {p: cost}) for p, cost in costs.items()]
+        return ["No op with a cost ran.", *_summaries(report, phases, units, width), ""]
+    times = {} if report.roofline is None else {p: t.attainable for p, t in report.roofline.by_phase.items()}
+    lines = [Line(None, None, {p: cost}, time=times.get(p)) for p, cost in costs.items()]
     labels = list(costs)
     if len(costs) > 1:
-        lines.append(Line(None, None, costs))
+        whole = None if report.roofline is None else report.roofline.total.attainable
+        lines.append(Line(None, None, costs, time=whole))
         labels.append("total")
     columns = Columns(lines, phases, units)
     flops = [columns.matmul(), *([columns.vector()] if columns.has_vector else [])]
     rate, traffic = [columns.intensity()], [columns.traffic()]
     both = [columns.read(), columns.written()]
-    choices = [flops + both + rate, flops + traffic + rate, flops + traffic, flops]
+    timed = [columns.bound(), columns.time()] if columns.has_times else []
+    choices = [flops + both + rate + timed, flops + traffic + rate + timed, flops + traffic + timed, flops + timed]
+    choices.append(timed[1:] or flops)
     text = fitted("phase", labels, choices, width)
     total = Cost.sum(costs.values())
     if total.useful_matmul_flops != total.matmul_flops:
         useful = units.named(total.useful_matmul_flops, "matmul")
         part = share(total.useful_matmul_flops, total.matmul_flops)
         text += wrapped(f"Without masked pairs: {useful} of matmul ({part}%).", width)
-    return [*text, *_summaries(report, units, width), ""]
+    return [*text, *_summaries(report, phases, units, width), ""]
 
 
-def _summaries(report: Report, units: Units, width: int) -> list[str]:
-    """How the backward compares with the forward, and what the run held in memory."""
-    return [text for sentence in summaries(report, units) for text in wrapped(printable(sentence), width)]
+def _summaries(report: Report, phases: Sequence[str], units: Units, width: int) -> list[str]:
+    return [text for sentence in summaries(report, phases, units) for text in wrapped(printable(sentence), width)]
 
 
-def summaries(report: Report, units: Units) -> list[str]:
-    """The sentences that sum up a training run and the memory, where there is any to speak of."""
+def summaries(report: Report, phases: Sequence[str], units: Units) -> list[str]:
+    """The sentences that sum up a run: its backward, its memory, theory, and its device; each where there is any."""
     model = report.root.class_name
     found = [] if report.training is None else [training.sentence(report.training, model, units)]
     memory = [] if report.memory is None else [memory_line(report.memory, model, units)]
-    return [*found, *memory, *comparison.sentences(report, units)]
+    device = [] if report.roofline is None else [roofline.sentence(report.roofline, phases)]
+    return [*found, *memory, *comparison.sentences(report, units), *device]
 
 
 def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
-    root = tree_rows.branches(report, tuple(phases))
+    root = tree_rows.branches(report, tuple(phases), report.roofline)
     shown, hidden = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)
     columns = Columns(layer_lines(report, [row.branch for row in shown], phases, view.units), phases, view.units)
     labels = [row.label for row in shown]
-    choices = layouts(columns, root.total.flops, params=bool(root.params), sort=view.sort)
+    whole = Line(None, None, root.costs, time=root.time)
+    choices = layouts(columns, whole, params=bool(root.params), sort=view.sort)
     text = fitted("layer", labels, choices, width)
     if hidden:
         text.append(f"{hidden} deeper {'level' if hidden == 1 else 'levels'} not shown: use --depth.")
@@ -183,7 +205,14 @@ def layer_lines(
     """The numbers of these rows, and what theory says of them."""
     theory = comparison.Cells(report, phases, units)
     return [
-        Line(b.calls, parameters(b), b.costs, b.saved, "" if b.own or b.name == tree_rows.OWN else theory.cell(b.fqns))
+        Line(
+            b.calls,
+            parameters(b),
+            b.costs,
+            b.saved,
+            "" if b.own or b.name == tree_rows.OWN else theory.cell(b.fqns),
+            b.time,
+        )
         for b in branches
     ]
 
@@ -194,22 +223,33 @@ def parameters(branch: tree_rows.Branch) -> int | None:
 
 
 def _operator_table(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
-    found, free = operators(report, phases, view.sort or "flops")
+    found, free = operators(report, phases, view.sort or "flops", report.roofline)
     if not found:
         return []
-    whole = sum(op.total.flops for op in found)
+    whole = _together("all", found, phases)
     shown = found if view.top is None or len(found) <= view.top + 1 else found[: view.top]
     rest = found[len(shown) :]
     if rest:
-        costs = {p: Cost.sum(op.costs[p] for op in rest if p in op.costs) for p in phases}
-        shown = [*shown, Operator(f"… {len(rest)} more", sum(op.calls or 0 for op in rest), costs, True)]
-    lines = [Line(op.calls, None, op.costs) for op in shown]
+        shown = [*shown, _together(f"… {len(rest)} more", rest, phases)]
+    lines = [_operator_line(op) for op in shown]
     labels = [("" if op.known else "no formula: ") + printable(op.name) for op in shown]
-    choices = layouts(Columns(lines, phases, view.units), whole, params=False, sort=view.sort)
+    choices = layouts(Columns(lines, phases, view.units), _operator_line(whole), params=False, sort=view.sort)
     text = fitted("op", labels, choices, width)
     if free:
         text += wrapped(f"{free:,} calls of free ops (views and the like) not shown.", width)
     return [*text, ""]
+
+
+def _together(name: str, ops: Sequence[Operator], phases: Sequence[str]) -> Operator:
+    """Several ops as one."""
+    costs = {p: Cost.sum(op.costs[p] for op in ops if p in op.costs) for p in phases}
+    times = [op.time for op in ops if op.time is not None]
+    time = sum(times, Attainable()) if times else None
+    return Operator(name, sum(op.calls or 0 for op in ops), costs, True, time)
+
+
+def _operator_line(op: Operator) -> Line:
+    return Line(op.calls, None, op.costs, time=op.time)
 
 
 def coverage(report: Report) -> str:

@@ -8,15 +8,15 @@ from attnprof.analysis.report import PHASES
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.units import Units
 
-ROWS = ("module", "op", "step", "memory")
-SORTS = ("flops", "matmul", "vector", "bytes", "read", "written", "params", "saved", "calls")
+ROWS = ("module", "op", "step", "memory", "time")
+SORTS = ("flops", "matmul", "vector", "bytes", "read", "written", "params", "saved", "calls", "time")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """How to show a report.
 
-    ``by``: rows are modules, ops or steps, or the memory is shown. ``depth``: levels of modules below the root
+    ``by``: rows are modules, ops or steps, or the memory is shown, or the measured time. ``depth``: levels of modules below the root
     (None: about a screenful). ``sort``: largest first by this number (None: the model's order; ops by FLOPs). ``top``:
     only the largest so many of each level, by FLOPs (by what they saved, for memory) unless ``sort`` says
     otherwise, the rest as one line. ``phase``: only this one.
@@ -51,12 +51,14 @@ class View:
             raise AttnprofError("steps are shown in their order, like ones folded: leave out sort and top.")
         if by == "memory" and phase is not None:
             raise AttnprofError("memory is shown for the whole run: leave out phase.")
+        if by == "time" and sort not in (None, "time"):
+            raise AttnprofError(f"measured time is sorted by time, not by {sort}: leave out sort, or use time.")
         if depth is not None and depth < 0:
             raise AttnprofError(f"depth {depth} is below 0, the model itself.")
         if top is not None and top < 1:
             raise AttnprofError(f"top {top} would show nothing: give 1 or more.")
         if sort is None and (top is not None or by == "op"):
-            sort = "saved" if by == "memory" else "flops"
+            sort = {"memory": "saved", "time": "time"}.get(by, "flops")
         return cls(by, depth, sort, top, phase, Units.parse(units) if isinstance(units, str) else units)
 
 

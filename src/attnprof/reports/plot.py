@@ -1,0 +1,80 @@
+"""The roofline plot as a file: PNG, SVG or PDF, the same bytes for the same run."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnprof.analysis.report import Report
+from attnprof.core.errors import AttnprofError
+from attnprof.reports.files import check_writable, write_bytes
+
+if TYPE_CHECKING:
+    from attnprof.analysis.roofline import Roofline
+
+#: What a file of each kind says of itself: neither when it was made nor by which version.
+_METADATA: dict[str, dict[str, None]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+#: More panels are too small to read.
+_MOST = 9
+
+
+def check(path: str | os.PathLike[str], devices: int = 1) -> Path:
+    """The path, once it is clear that a plot of so many devices can be written there; asked before a long run.
+
+    Raises :class:`AttnprofError` for a suffix other than .png, .svg and .pdf, where nothing can be written,
+    and where matplotlib is missing.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in _METADATA:
+        given = f'not "{target.suffix}"' if target.suffix else f'and "{target}" ends in none of them'
+        raise AttnprofError(f"a plot is a .png, .svg or .pdf file, {given}.")
+    if not devices:
+        raise AttnprofError("a roofline needs a device: name one, such as h100-sxm.")
+    if devices > _MOST:
+        raise AttnprofError(f"a plot has room for {_MOST} devices, not for {devices}: name fewer.")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise AttnprofError("plots need matplotlib: pip install 'attnprof[plot]'.")
+    return check_writable(target)
+
+
+def save(report: Report, rooflines: Sequence[Roofline], path: str | os.PathLike[str]) -> Path:
+    """Draw the run below the roofs of its devices, one panel each, and write it to ``path``.
+
+    The modules are the lowest rows of the table, equal layers folded: the area of each is its part of the
+    time, its colour what bounds it. Errors are those of :func:`check`.
+    """
+    target = check(path, len(rooflines))
+    with _defaults():
+        from attnprof.reports.plot_figure import draw
+        from attnprof.reports.plot_panels import panels, title
+
+        figure = draw(title(report), panels(report, rooflines))
+        content = io.BytesIO()
+        kind = target.suffix.lower()
+        figure.savefig(content, format=kind[1:], metadata=_METADATA[kind])
+    return write_bytes(target, content.getvalue())
+
+
+@contextmanager
+def _defaults() -> Iterator[None]:
+    """matplotlib as it comes, whatever the user's settings say; they are put back at the end."""
+    import matplotlib
+
+    settings: Any = {
+        name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")
+    }
+    # Text as paths looks alike everywhere; ids that are hashed with a fixed word are equal in every run.
+    settings |= {"svg.fonttype": "path", "svg.hashsalt": "attnprof", "pdf.fonttype": 42}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        yield
