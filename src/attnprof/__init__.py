@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnprof import zoo
+    from attnprof.analysis.attention_io import attention_io
+    from attnprof.analysis.serving import serving
     from attnprof.analytic import Prediction, predict
     from attnprof.analytic.binding import predicts
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
+    from attnprof.api.calibration import calibrate
+    from attnprof.api.study import Study, compare
     from attnprof.capture.plans import Plan
     from attnprof.core.amounts import bytes as bytes
     from attnprof.core.amounts import flops
@@ -35,6 +39,8 @@ _HOMES = {
     "load": "attnprof.api",
     "profile": "attnprof.api",
     "run": "attnprof.api",
+    "Study": "attnprof.api.study",
+    "compare": "attnprof.api.study",
     "Prediction": "attnprof.analytic",
     "predict": "attnprof.analytic",
     "predicts": "attnprof.analytic.binding",
@@ -50,8 +56,11 @@ _HOMES = {
     "OpSignature": "attnprof.core.signature",
     "TensorMeta": "attnprof.core.tensor",
     "Work": "attnprof.core.work",
+    "calibrate": "attnprof.api.calibration",
+    "attention_io": "attnprof.analysis.attention_io",
     "device": "attnprof.hardware.catalog",
     "devices": "attnprof.hardware.catalog",
+    "serving": "attnprof.analysis.serving",
 }
 
 __all__ = [  # not bytes: a star import must not hide the builtin
@@ -63,12 +72,16 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "Prediction",
     "Profile",
     "Report",
+    "Study",
     "TensorMeta",
     "TraceFormatError",
     "UnpricedError",
     "Work",
+    "attention_io",
     "budget",
+    "calibrate",
     "check",
+    "compare",
     "cost",
     "device",
     "devices",
@@ -79,6 +92,7 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "predicts",
     "profile",
     "run",
+    "serving",
     "zoo",
 ]
 

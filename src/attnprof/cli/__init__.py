@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import attnprof
+from attnprof.cli.calibrate import calibrate
 from attnprof.cli.compare import compare
 from attnprof.cli.devices import devices
 from attnprof.cli.predict import predict
@@ -34,6 +35,7 @@ app.command()(compare)
 app.command(context_settings={"ignore_unknown_options": True})(predict)  # symbols are options of its own
 app.command()(report)
 app.command()(devices)
+app.command()(calibrate)
 
 #: What is wrong with an option. typer has this class from click, or in its own copy of it, and exports those below it.
 _UsageError: Any = typer.BadParameter.__mro__[1]

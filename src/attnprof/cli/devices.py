@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Annotated
 
 import typer
 
 from attnprof.cli import options
+from attnprof.core.calibration import Conditions
 from attnprof.core.device import DeviceSpec, Provenance
-from attnprof.core.units import Units, align, exactly, rounded
-from attnprof.hardware import catalog
+from attnprof.core.errors import AttnprofError
+from attnprof.core.units import Units, align, duration, exactly, rounded
+from attnprof.hardware import calibrated, catalog
+from attnprof.hardware.overrides import override
 from attnprof.reports.text import printable, shortened, width_of_terminal, wrapped
 
 #: figure of a DeviceSpec -> (what it is called, what follows its value)
@@ -25,7 +29,10 @@ _FIGURES = {
     "clock_hz": ("clock", "Hz"),
     "interconnect_bytes_per_s": ("interconnect", "/s both ways"),
     "tdp_watts": ("TDP", "W"),
+    "launch_overhead_ns": ("launch overhead", " per op"),
 }
+#: What stands between an origin and its derivation; beside a quoted figure it confirms the figure.
+_LEADS = {"derived": ":", "measured": ":", "given": ","}
 #: The dtypes whose peaks the list shows.
 _LISTED = ("bf16", "fp16", "fp32", "tf32", "fp8")
 
@@ -35,19 +42,29 @@ def devices(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="A device such as h100-sxm, the name a driver reports, or a .json or .toml file of your own.",
+            help="A device such as h100-sxm, the name a driver reports, a .json or .toml file of your own, or this for "
+            "this machine (`attnprof calibrate`).",
             show_default=False,
         ),
     ] = None,
+    peak: options.Peaks = None,
+    bandwidth: options.Bandwidth = None,
     units: options.UnitsText = "decimal",
 ) -> None:
     """List the known devices, or show one with its sources.
 
-    Example: attnprof devices h100-sxm
+    Example: attnprof devices h100-sxm --peak bf16=800e12
     """
     shown = Units.parse(units)
     width = width_of_terminal()
-    lines = _list(catalog.devices(), shown, width) if name is None else _one(catalog.device(name), shown, width)
+    if name is None:
+        if peak or bandwidth:
+            raise AttnprofError(
+                "--peak and --bandwidth change one device: name it, such as `attnprof devices h100-sxm`."
+            )
+        lines = _list(catalog.devices(), shown, width)
+    else:
+        lines = _one(override(catalog.device(name), peak or (), bandwidth), shown, width)
     print("\n".join(lines))
 
 
@@ -91,6 +108,8 @@ def _one(spec: DeviceSpec, units: Units, width: int) -> list[str]:
     if spec.reported_as:
         source = _provenance(spec.provenance("reported_as"), [], cited)
         lines += wrapped(printable(f"reported as {', '.join(spec.reported_as)}: {source}"), width)
+    if spec.measured_on:
+        lines += wrapped(printable(f"measured on {_conditions(spec.measured_on)}"), width)
     if spec.aliases:
         lines += wrapped(printable(f"also {', '.join(spec.aliases)}"), width)
     lines += ["", *_peaks(spec, units, width, cited), ""]
@@ -100,13 +119,23 @@ def _one(spec: DeviceSpec, units: Units, width: int) -> list[str]:
         found = spec.provenance(field)
         rivals = [_value(spec, field, n, units) for n in found.also_quoted] if found else []
         lines += _with_source(f"{label:<{longest}}  {value:<{widest}}", _provenance(found, rivals, cited), width)
-    if spec.notes:
-        lines += ["", *wrapped(printable(spec.notes), width)]
+    notes = [*([spec.notes] if spec.notes else []), *calibrated.doubts(spec)]
+    if notes:
+        lines.append("")
+    for note in notes:
+        lines += wrapped(printable(note), width)
     if cited:
         lines.append("")
     for i, source in enumerate(cited, start=1):
         lines += wrapped(f"[{i}] {printable(source)}", width)
     return [line.rstrip() for line in lines]
+
+
+def _conditions(told: Conditions) -> str:
+    """``vm, 2026-11-21, torch 2.13.0, 2 threads, as h100-sxm``."""
+    threads = f"{told.threads} thread{'' if told.threads == 1 else 's'}" if told.device == "cpu" else ""
+    known = f"datasheet of {told.datasheet}" if told.datasheet else ""
+    return ", ".join(filter(None, (told.host, told.date, f"torch {told.torch}", threads, known)))
 
 
 def _peaks(spec: DeviceSpec, units: Units, width: int, cited: list[str]) -> list[str]:
@@ -147,6 +176,8 @@ def _figures(spec: DeviceSpec, units: Units) -> list[tuple[str, str, str]]:
 
 def _value(spec: DeviceSpec, field: str, value: int, units: Units) -> str:
     after = _FIGURES[field][1].format(unit=spec.unit)
+    if field == "launch_overhead_ns":
+        return duration(Fraction(value, 10**9)) + after
     if "bytes" in field:
         return printable(units.text(value, "bytes") + after)
     text = units.text(value, "count") if field == "clock_hz" else exactly(value)
@@ -161,7 +192,7 @@ def _provenance(found: Provenance | None, rivals: Sequence[str], cited: list[str
     numbers = sorted(cited.index(source) + 1 for source in set(found.sources))
     text = f"{found.origin} [{', '.join(map(str, numbers))}]" if numbers else found.origin
     if found.derivation:
-        text += f"{':' if found.origin == 'derived' else ', ≈'} {found.derivation}"
+        text += f"{_LEADS.get(found.origin, ', ≈')} {found.derivation}"
     return printable(text + (f"; elsewhere {', '.join(rivals)}" if rivals else ""))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from attnprof.core.calibration import Conditions
 from attnprof.core.cost import Engine
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.units import Units
@@ -97,7 +98,7 @@ class DeviceSpec:
     memory that a kernel addresses itself. ``reported_as`` are the names drivers give it.
     ``memory_bytes`` is the size on the label, ``memory_reported_bytes`` what a driver says is there.
     ``interconnect_bytes_per_s`` is both directions together. ``launch_overhead_ns`` is the time that one more
-    op takes, however small it is.
+    op takes, however small it is. ``measured_on`` are the conditions of a calibration, None for a datasheet.
     """
 
     id: str
@@ -123,6 +124,7 @@ class DeviceSpec:
     launch_overhead_ns: int | None = None
     peaks: tuple[Peak, ...] = ()
     provenances: tuple[tuple[str, Provenance], ...] = field(default=(), repr=False)
+    measured_on: Conditions | None = None
 
     @property
     def capacity_bytes(self) -> int | None:

@@ -6,6 +6,7 @@ is an integer of FLOP/s or bytes, so 989.4 TFLOP/s is 989,400,000,000,000 and no
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
+from attnprof.core.calibration import Conditions
 from attnprof.core.cost import Engine
 from attnprof.core.device import DeviceSpec, Origin, Peak, Provenance, peak_dtype
 from attnprof.core.errors import AttnprofError, closest
@@ -34,7 +36,7 @@ _FIGURES = {
     "launch_overhead_us": ("launch_overhead_ns", 10**3),
 }
 _TEXTS = ("id", "product", "vendor", "architecture", "target", "form_factor", "unit", "notes")
-_KEYS = (*_TEXTS, "aliases", "reported_as", "figures", "peaks", "based_on")
+_KEYS = (*_TEXTS, "aliases", "reported_as", "figures", "peaks", "based_on", "measured_on")
 _PROVENANCE = ("origin", "source", "derivation", "also_quoted")
 #: ``per_clock``: FLOP per clock and unit (``clock_ghz`` where it is not the device's). ``times``: of which
 #: other peak (``of``, of another ``device``), or of one quoted with sparsity (``sparse``).
@@ -114,6 +116,7 @@ def parse(table: object, base: Callable[[str], DeviceSpec] | None = None) -> Dev
         reported_as=_texts(named.get("names", []), "names"),
         peaks=tuple(peaks.values()),
         provenances=tuple(provenances.items()),
+        measured_on=_conditions(table["measured_on"]) if "measured_on" in table else None,
     )
 
 
@@ -131,6 +134,21 @@ def _peak(entry: object, units: int | None, clock_hz: int | None, unit: str) -> 
         _provenance(entry, what, 10**12, derivation),
         _text(entry.get("mode", ""), "mode"),
     )
+
+
+def _conditions(entry: object) -> Conditions:
+    entry = _table(entry, "measured_on", [field.name for field in dataclasses.fields(Conditions)])
+    numbers = {key: _whole(entry.get(key), f"measured_on, {key}", 1) for key in ("cores", "threads")}
+    words = {key: _text(value, f"measured_on, {key}") for key, value in entry.items() if key not in numbers}
+    missing = [
+        field.name
+        for field in dataclasses.fields(Conditions)
+        if field.default is dataclasses.MISSING and field.name not in entry
+    ]
+    if missing:
+        raise AttnprofError(f"measured_on does not say {', '.join(missing)}.")
+    made: dict[str, Any] = {**words, **numbers}
+    return Conditions(**made)
 
 
 def _factors(entry: Table, units: int | None, clock_hz: int | None, unit: str) -> str:
