@@ -38,29 +38,32 @@ class Around(Protocol):
 Step = Callable[[Around], None]
 
 
-def check(steps: bool | int, model: nn.Module, *, fake: bool, generate: bool) -> int:
+def check(steps: bool | int, *, fake: bool, generate: bool) -> int:
     """How many steps to time, 0 for none; raises :class:`AttnprofError` where there is none to time."""
     if isinstance(steps, bool):
         steps = STEPS if steps else 0
     elif not isinstance(steps, int) or not 1 <= steps <= SAMPLE:
-        raise AttnprofError(f"time {steps!r} is no number of steps to time: give True, or 1 to {SAMPLE:,}.")
+        raise AttnprofError(f"time {steps!r} is no number of steps to time: give 1 to {SAMPLE:,}.")
     if steps and fake:
-        raise AttnprofError("fake tensors compute nothing, so there is no time to measure: leave out fake, or time.")
+        raise AttnprofError(
+            "fake tensors compute nothing, so there is no time to measure: run on real ones, or leave out time."
+        )
     if steps and generate:
-        raise AttnprofError("time is measured of forward and training steps, not of generation: leave one of them out.")
+        raise AttnprofError(
+            "time is measured of a forward or a training step, not of generation: leave out one or the other."
+        )
     if steps:
         check_is_free()
-        _device_of(model)
     return steps
 
 
-def measure(step: Step, model: nn.Module, modules: Modules, steps: int) -> LayerTimes:
+def measure(step: Step, device: str, modules: Modules, steps: int) -> LayerTimes:
     """Run ``step`` again and again: warm-up steps, then so many bare ones, then as many under the profiler.
 
     ``step`` runs one whole step inside what it is given. ``modules`` are those of the trace, so that layers
-    have the same names. On CUDA the time of layers is that of their kernels; on the CPU that of their ops.
+    have the same names. On ``device`` ``cuda`` the time of layers is that of their kernels; on ``cpu`` that of
+    their ops.
     """
-    device = _device_of(model)
     cuda = device == "cuda"
     wait = torch.cuda.synchronize if cuda else _nothing
     PROCESS.enter()
@@ -153,7 +156,8 @@ def _profiled(step: Step, modules: Modules, cuda: bool) -> Joined:
     return profiling.recording.joined()
 
 
-def _device_of(model: nn.Module) -> str:
+def device_of(model: nn.Module) -> str:
+    """``cpu`` or ``cuda``; raises :class:`AttnprofError` for a model on anything else."""
     tensors: Iterable[torch.Tensor] = chain(model.parameters(), model.buffers())
     kinds = {tensor.device.type for tensor in tensors} - {"cpu"}
     if not kinds:
@@ -161,6 +165,11 @@ def _device_of(model: nn.Module) -> str:
     if kinds != {"cuda"}:
         raise AttnprofError(f"layers are timed on the CPU and on CUDA; the model is on {', '.join(sorted(kinds))}.")
     return "cuda"
+
+
+def name_of(device: str) -> str:
+    """``cpu``, or the GPU as its driver names it."""
+    return torch.cuda.get_device_name() if device == "cuda" else device
 
 
 def _nothing() -> None:

@@ -19,6 +19,7 @@ def devices(
     bandwidth: str | None = None,
     *,
     sort: str | None = None,
+    by: str = "module",
     plot_path: Path | None = None,
 ) -> tuple[DeviceSpec, ...]:
     """The devices, each once, in the order they were named; none when none was.
@@ -30,7 +31,11 @@ def devices(
     found = tuple(dict.fromkeys(catalog.device(name) for text in names or () for name in _split(text)))
     given = [option for option, value in (("--peak", peaks), ("--bandwidth", bandwidth)) if value]
     if not found:
-        needing = [*given, *(["--sort time"] if sort == "time" else []), *(["--plot"] if plot_path else [])]
+        needing = [
+            *given,
+            *(["--sort time"] if sort == "time" and by != "time" else []),
+            *(["--plot"] if plot_path else []),
+        ]
         if needing:
             raise AttnprofError(f"{needing[0]} needs a device: name one, such as --device h100-sxm.")
     if given and len(found) > 1:

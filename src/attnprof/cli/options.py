@@ -10,8 +10,9 @@ import typer
 By = Annotated[
     str,
     typer.Option(
-        metavar="module|op|step|memory",
-        help="Rows are modules, as a tree, ops, or steps; or show what the run held in memory, and where its peak is.",
+        metavar="module|op|step|memory|time",
+        help="Rows are modules, as a tree, ops, or steps; or show what the run held in memory, and where its peak is; "
+        "or the measured time alone.",
     ),
 ]
 Depth = Annotated[
@@ -23,7 +24,7 @@ Sort = Annotated[
     typer.Option(
         metavar="KEY",
         help="Largest first by flops, matmul, vector, bytes, read, written, params, saved, calls, or time (on the "
-        "first --device).",
+        "first --device; --by time: as measured).",
     ),
 ]
 Top = Annotated[
@@ -87,6 +88,24 @@ Generate = Annotated[
         metavar="N",
         help="Generate N tokens after the prompt, greedily, without gradients and in evaluation mode: a prefill, then "
         "N - 1 decode steps of one token, each a row of its own.",
+        show_default=False,
+    ),
+]
+
+Time = Annotated[
+    bool,
+    typer.Option(
+        "--time",
+        help="Measure how long each layer takes: once it is counted, the step runs again, bare, and then under torch's "
+        "profiler. With --device, the share of the roofline that each layer reaches.",
+    ),
+]
+TimeSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--time-steps",
+        metavar="N",
+        help="Time N steps, bare and profiled (default 5; implies --time).",
         show_default=False,
     ),
 ]

@@ -31,16 +31,18 @@ def report(
     Example: attnprof report run.json --device a100-80gb-sxm,h100-sxm --plot roofline.png
     """
     view = View.of(by=by, depth=depth, sort=sort, top=top, phase=phase, units=units)
-    devices = on_devices.devices(device, peak, bandwidth, sort=sort, plot_path=plot)
+    devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
 
     from attnprof import api
 
     loaded = api.load(path)
     loaded.devices = devices
-    print(loaded.to_table(view=view), flush=True)
+    try:
+        print(loaded.to_table(view=view), flush=True)
+    finally:  # a reader that has seen enough (`| head`) loses no file
+        if plot is not None:
+            on_devices.draw(loaded, plot)
     fitting.show(fitting.verdicts(loaded, devices, view))
-    if plot is not None:
-        on_devices.draw(loaded, plot)
     if strict:
         loaded.require_priced()
     if strict_prediction:

@@ -33,6 +33,7 @@ class Request:
     optimizer: str | None
     plan: Plan
     generate: int | None = None
+    time: bool | int = False
 
     @property
     def differentiates(self) -> bool:
@@ -61,4 +62,5 @@ class Request:
             plan=self.plan,
             generate=self.generate,
             fake=self.fake,
+            time=self.time,
         )

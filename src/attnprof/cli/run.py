@@ -53,6 +53,8 @@ def run(
     bandwidth: options.Bandwidth = None,
     plot: options.Plot = None,
     generate: options.Generate = None,
+    time: options.Time = False,
+    time_steps: options.TimeSteps = None,
     fake: Annotated[
         bool, typer.Option("--fake", help="Build and run on fake tensors: no memory, no arithmetic, any size.")
     ] = False,
@@ -86,11 +88,11 @@ def run(
     specs = [input_specs.parse(text) for text in inputs or []]
     if output is not None:
         check_writable(output)
-    devices = on_devices.devices(device, peak, bandwidth, sort=sort, plot_path=plot)
+    devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
 
     import torch
 
-    from attnprof.capture import generation, optimizers
+    from attnprof.capture import generation, layer_times, optimizers
     from attnprof.capture import loss as losses
     from attnprof.capture.plans import Plan
 
@@ -101,6 +103,7 @@ def run(
         generation.check(generate, backward or checkpoint or loss is not None or optimizer is not None)
         if training:
             raise AttnprofError("generation runs in evaluation mode: leave out --train.")
+    steps = layer_times.check(time if time_steps is None else time_steps, fake=fake, generate=generate is not None)
     torch.manual_seed(seed)
     with their_own(f"importing {target_text}"):
         found = target.find(target_text)
@@ -110,7 +113,18 @@ def run(
             loss_function = target.find_loss(loss)
         losses.check(loss_function)
     request = Request(
-        target_text, found, specs, seed, fake, training, backward, loss_function, optimizer, plan, generate
+        target_text,
+        found,
+        specs,
+        seed,
+        fake,
+        training,
+        backward,
+        loss_function,
+        optimizer,
+        plan,
+        generate,
+        steps or False,
     )
     made = request.build()
 
@@ -127,11 +141,13 @@ def run(
         raise
     report = counting.report()
     report.devices = devices
-    print(report.to_table(view=view), flush=True)  # first: nothing that goes wrong later loses it
-    if output is not None:
-        report.save(output)
-    if plot is not None:
-        on_devices.draw(report, plot)
+    try:
+        print(report.to_table(view=view), flush=True)  # first: nothing that goes wrong later loses it
+    finally:  # a reader that has seen enough (`| head`) loses no file
+        if output is not None:
+            report.save(output)
+        if plot is not None:
+            on_devices.draw(report, plot)
     fitting.show(fitting.verdicts(report, devices, view, request, made))
     if strict:
         report.require_priced()
@@ -149,8 +165,12 @@ def _show_partial(counting: api.Profile, view: View, devices: tuple[DeviceSpec, 
         print(f"attnprof: the model {ended} before its first op.{hint}", file=sys.stderr)
         return
     calls = f"{len(trace):,} op {'call' if len(trace) == 1 else 'calls'}"
-    trace.notes.insert(0, f"Incomplete: the model {ended} after {calls}; this is what ran until then.")
-    print(f"attnprof: the model {ended}; the table shows what ran until then.{hint}", file=sys.stderr)
+    if counting.is_counted:
+        trace.notes.insert(0, f"No layer was timed: the model {ended} when it ran again for that. All is counted.")
+        print(f"attnprof: the model {ended} while it was timed; the table shows what was counted.", file=sys.stderr)
+    else:
+        trace.notes.insert(0, f"Incomplete: the model {ended} after {calls}; this is what ran until then.")
+        print(f"attnprof: the model {ended}; the table shows what ran until then.{hint}", file=sys.stderr)
     sys.stderr.flush()
     report = api.Report(trace)
     report.devices = devices

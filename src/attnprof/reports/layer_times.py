@@ -111,7 +111,7 @@ class _Rows:
         """Rows that cost nothing, and so are not in the tree, but took time: rows add up to the one above them."""
         for child in branch.children:
             self._complete(child)
-        if branch.own:
+        if _is_own(branch):
             return
         if branch.fqns == ("",):
             modules = self._report.trace.modules
@@ -121,16 +121,16 @@ class _Rows:
                 if fqn not in there and self._sum([fqn], True).total_ns:
                     branch.children.append(Branch(name, None, {}, fqns=(fqn,)))
         own = self._sum(branch.fqns, False)
-        if branch.children and own.total_ns and not any(child.own for child in branch.children):
+        if branch.children and own.total_ns and not any(map(_is_own, branch.children)):
             branch.children.insert(0, Branch(OWN, None, {}, fqns=branch.fqns, own=True))
 
     def _order(self, branch: Branch, top: int | None) -> None:
         """Largest first, below the row of its own ops; of more than ``top``, the others as one row."""
         for child in branch.children:
             self._order(child, top)
-        own = [child for child in branch.children if child.own]
+        own = [child for child in branch.children if _is_own(child)]
         children = sorted(
-            (child for child in branch.children if not child.own), key=lambda child: -self._total(child).total_ns
+            (child for child in branch.children if not _is_own(child)), key=lambda child: -self._total(child).total_ns
         )
         if top is not None and len(children) > top + 1:
             rest = children[top:]
@@ -143,17 +143,22 @@ class _Rows:
         branch.children = [*own, *children]
 
     def _row(self, label: str, branch: Branch) -> Timed:
-        phases = {phase: self._sum(branch.fqns, not branch.own, phase) for phase in self._phases}
+        phases = {phase: self._sum(branch.fqns, not _is_own(branch), phase) for phase in self._phases}
         return Timed(label, phases, self._total(branch), branch.time, branch.fqns)
 
     def _total(self, branch: Branch) -> Durations:
-        return self._sum(branch.fqns, not branch.own)
+        return self._sum(branch.fqns, not _is_own(branch))
 
     def _sum(self, fqns: Iterable[str], inclusive: bool, phase: str | None = None) -> Durations:
         phases = self._phases if phase is None else (phase,)
         return Durations.added(
             [self._measured.none, *(self._of[inclusive][phase][fqn] for phase in phases for fqn in fqns)]
         )
+
+
+def _is_own(branch: Branch) -> bool:
+    """Whether a row is that of the ops that its parent ran itself, of several parents too."""
+    return branch.own or branch.name == OWN
 
 
 def _choices(
