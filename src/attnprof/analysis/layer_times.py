@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from attnprof.analysis.tree import ModuleNode
+from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError, ConservationError, closest
 from attnprof.core.timing import Durations, LayerTimes
 from attnprof.core.trace import Trace
@@ -30,6 +31,8 @@ class MeasuredLayers:
         self.accumulation = times.accumulation
         self.unattributed = times.unattributed
         self.clock = times.clock
+        #: ``cpu``, or the GPU as its driver names it; empty where it is not known.
+        self.timed_on = str(trace.meta.get("timed_on", ""))
         self._nodes = list(root.walk())
         places = {id(node.record): node.fqn for node in self._nodes}
         names = [places[id(record)] for record in trace.modules]
@@ -61,6 +64,17 @@ class MeasuredLayers:
         """How much longer a step takes under the profiler, as a part of the bare one: 0.05 for 5%."""
         bare, profiled = self.step.median_ns, self.profiled.median_ns
         return None if not bare or profiled is None else profiled / bare - 1
+
+    def is_of(self, device: DeviceSpec) -> bool:
+        """Whether the time is one of this device, so that it has a share of its roofline.
+
+        A device of a file of one's own, which does not say what it is, is taken for the one that ran.
+        """
+        if device.target == "cpu":
+            return self.clock == "cpu"
+        if self.clock == "cpu":
+            return not (device.vendor or device.reported_as)
+        return not device.reported_as or self.timed_on in device.reported_as
 
     @property
     def phases(self) -> list[str]:

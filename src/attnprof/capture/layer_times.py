@@ -58,7 +58,7 @@ def check(steps: bool | int, *, fake: bool, generate: bool) -> int:
 
 
 def measure(step: Step, device: str, modules: Modules, steps: int) -> LayerTimes:
-    """Run ``step`` again and again: warm-up steps, then so many bare ones, then as many under the profiler.
+    """Run ``step`` again and again: warm-up steps, then so many bare ones, and as many under the profiler.
 
     ``step`` runs one whole step inside what it is given. ``modules`` are those of the trace, so that layers
     have the same names. On ``device`` ``cuda`` the time of layers is that of their kernels; on ``cpu`` that of
@@ -66,14 +66,20 @@ def measure(step: Step, device: str, modules: Modules, steps: int) -> LayerTimes
     """
     cuda = device == "cuda"
     wait = torch.cuda.synchronize if cuda else _nothing
+    bare: list[int] = []
+    profiled: list[Joined] = []
     PROCESS.enter()
     try:
         for _ in range(WARM_UP):
             step(_Stopwatch(wait))
-        bare = [_bare(step, wait) for _ in range(steps)]
+        if cuda:  # where a profiler that was on once may slow what comes after it
+            bare += [_bare(step, wait) for _ in range(steps)]
         with silent():
             _profiled(step, modules, cuda)  # the profiler's own beginnings
-        profiled = [_profiled(step, modules, cuda) for _ in range(steps)]
+        for _ in range(steps):  # in turn: what else the machine does is the same for both
+            if not cuda:
+                bare.append(_bare(step, wait))
+            profiled.append(_profiled(step, modules, cuda))
     finally:
         PROCESS.leave()
     return _gathered(bare, profiled, device)

@@ -47,7 +47,7 @@ def blocks(report: Report, view: View, width: int) -> list[str]:
     text = fitted("layer", [row.label for row in rows], _choices(report, measured, rows, shown), width)
     if hidden:
         text.append(f"{hidden} deeper {'level' if hidden == 1 else 'levels'} not shown: use --depth.")
-    for sentence in (*summary(measured), *_contradictions(report, measured, phases)):
+    for sentence in (*summary(measured), *_against(report, measured, phases)):
         text += wrapped(sentence, width)
     return [*text, ""]
 
@@ -185,10 +185,12 @@ def _choices(
     ]
     if report.roofline is None:
         return [by_phase + total + spread + part, by_phase + total + part, total + part, total]
-    device = report.roofline.device.id
     seconds = [row.best.seconds if row.best else None for row in rows]
     own_unit, cells = durations([one or None for one in seconds])
     best = [Column(("at best", own_unit), tuple(cells))]
+    if not measured.is_of(report.roofline.device):
+        return [by_phase + total + spread + part + best, by_phase + total + part + best, total + part + best, total]
+    device = report.roofline.device.id
     reached = [column(("% of", "roofline"), lambda row: _reached(row, device))]
     return [
         by_phase + total + spread + part + best + reached,
@@ -207,11 +209,16 @@ def _reached(row: Timed, device: str) -> str | None:
     return Achieved(device, row.total.median_ns / 10**9, row.best.seconds).percent
 
 
-def _contradictions(report: Report, measured: MeasuredLayers, phases: Sequence[str]) -> list[str]:
-    """What took less time than it can: the bare step, and the layers that have none below them."""
+def _against(report: Report, measured: MeasuredLayers, phases: Sequence[str]) -> list[str]:
+    """What took less time than the device needs, the bare step or a layer; or why the two are not compared."""
     roofline, bare = report.roofline, measured.step.median_ns
     if roofline is None or not bare:
         return []
+    if not measured.is_of(roofline.device):
+        return [
+            f"Measured on {measured.timed_on or measured.clock}, which is not {roofline.device.id}: no share of its "
+            "roofline. `attnprof calibrate` measures this machine; --device this then holds its times against that."
+        ]
     found = []
     if tuple(phases) == PHASES:
         said = Achieved.of(roofline.total, roofline.device, bare / 10**9).contradiction
