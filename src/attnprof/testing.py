@@ -38,7 +38,8 @@ class CostBudget:
             raise AttnprofError("a budget is for one block: make another with attnprof.budget(...).")
         from attnprof.api import Profile
 
-        self._profile = Profile(self._model, memory=any(b.quantity == "memory_bytes" for b in self.budgets))
+        needs_memory = any(b.quantity == "memory_bytes" for b in self.budgets)
+        self._profile = Profile(self._model, memory=needs_memory, recount_every=1)
         self._model = None  # the profile lets go of it at the end
         self._profile.__enter__()
         return self

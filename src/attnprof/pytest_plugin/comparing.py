@@ -10,6 +10,7 @@ from attnprof.core.amounts import Amount
 from attnprof.core.budget import PHASES, Budget
 from attnprof.core.cost import Cost
 from attnprof.core.errors import AttnprofError
+from attnprof.core.module_names import fold
 from attnprof.core.units import Units
 from attnprof.reports import budget as text
 
@@ -35,10 +36,17 @@ def explained(op: str, left: int, right: int, reports: Sequence[Callable[[], Rep
         for number in (left, right):
             if isinstance(number, Amount) or number < _LEAST:
                 continue
-            for name, quantity, scope in _named(report, number):
+            found = list(_named(report, number))
+            if found:
+                (name, attribute, scope), *others = found
+                quantity = _QUANTITIES[attribute]
+                alike = [scope["module"]] if "module" in scope else []
+                alike += [other["module"] for _, same, other in others if same == attribute and "module" in other]
+                if alike and "module" in scope:
+                    name = f"by_module() of {', '.join(fold(alike))}"
                 told = f"{_shown(left, quantity)} {op} {_shown(right, quantity)}"
                 lines = text.parts(hold(report, Budget(quantity, 0, **scope)))
-                return [told, f"{name}; the most expensive modules, each without those in it:", *lines]
+                return [told, f"{name}, {attribute}; the most expensive modules, each without those in it:", *lines]
     return None
 
 
@@ -48,9 +56,9 @@ def _named(report: Report, number: int) -> Iterator[tuple[str, str, dict[str, st
     places += [(f"phases[{phase!r}]", report.phases[phase], {"phase": phase}) for phase in PHASES]
     places += [(f"by_module()[{fqn!r}]", cost, {"module": fqn}) for fqn, cost in report.by_module().items() if fqn]
     for name, cost, scope in places:
-        for attribute, quantity in _QUANTITIES.items():
+        for attribute in _QUANTITIES:
             if getattr(cost, attribute) == number:
-                yield f"{name}.{attribute}", quantity, scope
+                yield name, attribute, scope
 
 
 def _shown(number: int, quantity: str) -> str:

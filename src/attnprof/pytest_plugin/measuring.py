@@ -26,7 +26,8 @@ class Measured:
         self._limits = limits
         self._cache: Any = getattr(item.config, "cache", None)
         self._key = f"attnprof/{hashlib.sha256(item.nodeid.encode()).hexdigest()[:24]}"
-        self.profile = Profile(memory=memory or any(limit.quantity == "memory_bytes" for limit in limits))
+        memory = memory or any(limit.quantity == "memory_bytes" for limit in limits)
+        self.profile = Profile(memory=memory, recount_every=1)
 
     def counts(self) -> dict[str, Any]:
         """What the test cost, as plain values; its limits with what was measured."""

@@ -134,7 +134,7 @@ def every_number(changes: Changes) -> list[str]:
         if change.total(name).delta
     ]
     rows += [["total", "", words(c.name), arrow(c, exact=True)] for c in changes.totals if c.delta]
-    return _aligned(rows)
+    return _aligned(rows, cut=False)
 
 
 def arrow(change: Change, exact: bool = False) -> str:
@@ -198,12 +198,12 @@ def _rest(count: int, most: int | None) -> Iterator[str]:
         yield f"and {count - most} more"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns, the last of them on a line of its own where it does not fit; cut to the terminal only there."""
+def _aligned(rows: Sequence[Sequence[str]], *, cut: bool = True) -> list[str]:
+    """Columns, the last of them on a line of its own where it does not fit, and cut only there."""
     if not rows:
         return []
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    room = width_of_terminal() - 2
+    room = width_of_terminal() - 2 if cut else 10**6
     lines = []
     for *cells, last in rows:
         left = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

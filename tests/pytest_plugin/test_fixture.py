@@ -1,0 +1,117 @@
+"""The fixture: all of the package, budgets of a block, and assertions that explain themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_plugin.project import UP_BYTES, down, net, run, up
+
+pytest_plugins = ["pytester"]
+
+
+def test_it_has_what_the_package_has(pytester: pytest.Pytester) -> None:
+    body = f"""
+def test_net(attnprof):
+    report = attnprof.run(MODEL, (X,), backward=True)
+    assert report.phases["forward"].flops == {net()}
+    assert report.total.flops <= attnprof.flops("10 kFLOP")
+    assert attnprof.bytes("1 KiB") == 1024
+    assert attnprof.Cost is package.Cost
+    with attnprof.profile(MODEL) as prof: MODEL(X)
+    assert prof.report().total.flops == {net()}
+    with pytest.raises(AttributeError, match="no_such_name"): attnprof.no_such_name
+"""
+    run(pytester, body, passed=1)
+
+
+def test_a_comparison_explains_itself(pytester: pytest.Pytester) -> None:
+    body = """
+def test_net(attnprof):
+    report = attnprof.run(MODEL, (X,))
+    assert report.total.flops <= attnprof.flops("2 kFLOP")
+"""
+    text = run(pytester, body, failed=1)
+    assert f"assert {net()} FLOP <= 2 kFLOP" in text
+    assert "total, flops; the most expensive modules, each without those in it:" in text
+    assert f"up    {up()} FLOP  aten.addmm.default float32 [16] [4,8] [8,16]" in text
+    assert f"down  {down()} FLOP  aten.addmm.default float32 [8] [4,16] [16,8]" in text
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ("report.by_module()['up'].flops", f"assert {up()} FLOP < 1000 FLOP"),
+        ("report.by_module()['up'].bytes", f"assert {UP_BYTES} B < 1000 B"),
+        ("report.phases['forward'].flops", f"assert {net()} FLOP < 1000 FLOP"),
+    ],
+)
+def test_other_numbers_explain_themselves_too(pytester: pytest.Pytester, left: str, told: str) -> None:
+    limit = 1000 if "bytes" not in left else UP_BYTES
+    body = f"def test_net(attnprof):\n    report = attnprof.run(MODEL, (X,))\n    assert {left} < {limit}\n"
+    text = run(pytester, body, failed=1)
+    assert told.replace("< 1000 B", f"< {limit} B") in text
+
+
+def test_other_comparisons_are_left_alone(pytester: pytest.Pytester) -> None:
+    body = """
+def test_numbers(attnprof):
+    report = attnprof.run(MODEL, (X,))
+    assert 12345 == 54321
+
+def test_texts(attnprof):
+    report = attnprof.run(MODEL, (X,))
+    assert "a" == "b"
+
+def test_without(): assert 2144 == 1
+"""
+    text = run(pytester, body, failed=3)
+    assert "assert 12345 == 54321" in text
+    assert "assert 'a' == 'b'" in text
+    assert "assert 2144 == 1" in text
+    assert "modules" not in text
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(up(), "passed"), (up() - 1, "failed")])
+def test_a_budget_of_a_block(pytester: pytest.Pytester, limit: int, outcome: str) -> None:
+    body = f"""
+def test_net(attnprof):
+    MODEL(X)
+    with attnprof.budget(MODEL, flops="{limit} FLOP", module="up") as b:
+        MODEL(X)
+    assert b.report.total.flops == {net()}
+"""
+    text = run(pytester, body, **{outcome: 1})
+    if outcome == "failed":
+        assert f"FLOPs of up: {up()} FLOP, limit {limit} FLOP: 1 FLOP over (+0.1%)" in text
+        assert "at test_a_budget_of_a_block.py:22" in text
+
+
+def test_a_block_that_raises_has_its_own_failure(pytester: pytest.Pytester) -> None:
+    body = """
+def test_net(attnprof):
+    with attnprof.budget(flops=1):
+        MODEL(X)
+        raise ValueError("mine")
+"""
+    text = run(pytester, body, failed=1)
+    assert "ValueError: mine" in text
+    assert "limit 1" not in text
+
+
+def test_verbose_shows_the_full_table(pytester: pytest.Pytester) -> None:
+    body = """
+class Many(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8 + i) for i in range(8))
+    def forward(self, x):
+        return [layer(x) for layer in self.layers]
+
+@pytest.mark.limit_flops(1)
+def test_many(): Many()(X)
+"""
+    short = run(pytester, body, failed=1)
+    assert "and 3 more" in short
+    assert "layers.0 " not in short
+    full = run(pytester, body, "-v", failed=1)
+    assert f"(Many).layers.0  {up(8)} FLOP" in full
