@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnprof.cli import options, serving
+from attnprof.cli import on_devices, options, serving
 from attnprof.core.errors import AttnprofError
 from attnprof.core.units import Units
 
@@ -83,13 +84,16 @@ def predict(
         ),
     ] = None,
     device: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="NAME,...",
-            help="With --config, or for flash-io: what devices make of it (`attnprof devices` lists them).",
+            metavar="NAME",
+            help="With --config, or for flash-io: what a device makes of it, or several: 'a100-80gb-sxm,h100-sxm' "
+            "(`attnprof devices` lists them).",
             show_default=False,
         ),
     ] = None,
+    peak: options.Peaks = None,
+    bandwidth: options.Bandwidth = None,
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -117,23 +121,23 @@ def predict(
     """
     shown = Units.parse(units)
     name, symbols = _parsed(asked or [], config is None)
+    of_serving = {"--phase": phase, "--batch": batch, "--kv": kv, "--prompt": prompt}
+    of_devices = {"--device": device, "--peak": peak, "--bandwidth": bandwidth, "--dtype": dtype, "--format": form}
+    of_theory = {"--backward": backward, "--frozen": frozen, "--states": states, "--latex": latex}
     if config is not None:
+        _refuse(of_theory, "is for a mechanism, not for a model's --config")
         if symbols:
             raise AttnprofError(f"--config says all sizes: leave out --{next(iter(symbols))}.")
-        print(
-            serving.serve(name, config, phase, batch or "1", kv, prompt, device, dtype, form or "table", shown), end=""
-        )
+        specs = on_devices.devices(device, peak, bandwidth)
+        print(serving.serve(name, config, phase, batch, kv, prompt, specs, dtype, form, shown), end="")
         return
-    for_config = {"--phase": phase, "--batch": batch, "--kv": kv, "--prompt": prompt}
-    for option, value in for_config.items():
-        if value is not None:
-            raise AttnprofError(f"{option} goes with --config: which model is to be served?")
-    if device is not None and name in serving.TRAFFIC:
-        print(serving.traffic(symbols, device, dtype, form or "table", shown), end="")
+    _refuse(of_serving, "goes with --config: which model is to be served?")
+    if device and name in serving.TRAFFIC:
+        _refuse(of_theory, "does not go with --device")
+        specs = on_devices.devices(device, peak, bandwidth)
+        print(serving.traffic(symbols, specs, dtype, form, shown), end="")
         return
-    for option, value in {"--device": device, "--dtype": dtype, "--format": form}.items():
-        if value is not None:
-            raise AttnprofError(f"{option} goes with --config, or with flash-io and --device.")
+    _refuse(of_devices, "goes with --config, or with flash-io and --device")
 
     from attnprof import analytic
 
@@ -149,6 +153,13 @@ def predict(
     if states is not None:
         part = part + analytic.adam_states(found, states)
     print(part.latex() if latex else "\n".join((part.text(width=width, units=shown), *_missing(found, name, width))))
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Raise for the first option that was given."""
+    for option, value in options.items():
+        if value is not None and value is not False and value != []:
+            raise AttnprofError(f"{option} {why}{'' if why.endswith('?') else '.'}")
 
 
 def _parsed(tokens: list[str], needs_name: bool = True) -> tuple[str | None, dict[str, Any]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.sizes import one_of
 from attnprof.core.units import Units
 
 #: The formulas whose traffic is held against a device.
 TRAFFIC = ("flash-io", "attention-io", "flash")
+Shown = TypeVar("Shown", bound=Callable[..., str])
 _SYMBOLS = ("T", "dh", "B", "H", "M")
 
 
@@ -19,19 +21,19 @@ def serve(
     name: str | None,
     config: Path,
     phase: str | None,
-    batch: str,
+    batch: str | None,
     kv: int | None,
     prompt: int | None,
-    device: str | None,
+    devices: Sequence[DeviceSpec],
     dtype: str | None,
-    form: str,
+    form: str | None,
     units: Units,
 ) -> str:
     """What serving the model of a config costs."""
     from attnprof.analysis.serving import serving
     from attnprof.reports.predicted_serving import FORMATS
 
-    one_of(FORMATS, **{"--format": form})
+    show = _form(FORMATS, form)
     if phase is None:
         raise AttnprofError("--config needs a phase: --phase prefill or --phase decode.")
     one_of(("prefill", "decode"), **{"--phase": phase})
@@ -42,22 +44,24 @@ def serve(
     served = serving(
         config,
         phase=phase,
-        batch=_numbers("--batch", batch),
+        batch=_numbers("--batch", batch or "1"),
         kv=kv,
         prompt=prompt,
         dtype=dtype,
-        device=devices(device),
+        device=devices,
         model_type=name,
     )
-    return FORMATS[form](served, units)
+    return show(served, units)
 
 
-def traffic(symbols: Mapping[str, Any], device: str, dtype: str | None, form: str, units: Units) -> str:
+def traffic(
+    symbols: Mapping[str, Any], devices: Sequence[DeviceSpec], dtype: str | None, form: str | None, units: Units
+) -> str:
     """What attention moves on devices, tile by tile and with its scores written out."""
     from attnprof.analysis.attention_io import attention_io
     from attnprof.reports.attention_io import FORMATS
 
-    one_of(FORMATS, **{"--format": form})
+    show = _form(FORMATS, form)
     for symbol in symbols:
         if symbol not in _SYMBOLS:
             known = ", ".join(_SYMBOLS)
@@ -72,19 +76,17 @@ def traffic(symbols: Mapping[str, Any], device: str, dtype: str | None, form: st
     others = {symbol: value for symbol, value in symbols.items() if symbol != "T"}
     lengths = _numbers("--T", str(symbols["T"]))
     found = [
-        attention_io(T=length, device=name, dtype=dtype or "bfloat16", **others)
-        for name in devices(device)
+        attention_io(T=length, device=spec, dtype=dtype or "bfloat16", **others)
+        for spec in devices
         for length in lengths
     ]
-    return FORMATS[form](found, units)
+    return show(found, units)
 
 
-def devices(text: str | None) -> list[str]:
-    """``a100-sxm-80gb,h100-sxm``: one or several names."""
-    names = [name.strip() for name in (text or "").split(",")]
-    if text is not None and not all(names):
-        raise AttnprofError(f"--device is one name or several, with commas between, not {text!r}.")
-    return names if text is not None else []
+def _form(known: Mapping[str, Shown], form: str | None) -> Shown:
+    """What makes a text of it."""
+    one_of(known, **{"--format": form or "table"})
+    return known[form or "table"]
 
 
 def _numbers(option: str, text: str) -> list[int]:
