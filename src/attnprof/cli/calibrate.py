@@ -15,7 +15,7 @@ from attnprof.cli import options
 from attnprof.core.units import Units
 from attnprof.hardware.calibrated import THIS
 from attnprof.reports.calibration import lines
-from attnprof.reports.text import printable, width_of_terminal, wrapped
+from attnprof.reports.text import printable, width_of_terminal
 
 
 def calibrate(
@@ -64,7 +64,7 @@ def calibrate(
     width = width_of_terminal()
     print("\n".join(lines(found, datasheet, shown, width)))
     use = THIS if output is None else str(output)
-    print("\n".join(["", *wrapped(printable(f"Saved in {where}. Use it with --device {use}."), width)]))
+    print("", printable(f"Saved in {where}"), printable(f"Use it with --device {use}"), sep="\n")
 
 
 @contextmanager
