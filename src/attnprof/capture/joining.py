@@ -7,7 +7,8 @@ around a module's forward or an optimizer's step. The rules, for each thread in 
 2. an op carries the number of the node that autograd makes next, and claims it for its module. One that makes
    none carries the number of the op after it, so the last claim holds. A number that nobody claims (an op made
    several nodes) belongs to the claim before it;
-3. a node that runs, and all in it, belongs to the module that claimed its number, in the thread that made it;
+3. a node that runs, and all in it, belongs to the module that claimed its number, in the thread that made it.
+   Its hooks run beside the body that has the number; a node may run the body of another one;
 4. a scope inside a node is a module that runs again: recompute, of that module. So is an op in a node that
    could make nodes of its own, unless all of that backward could: it builds a graph of the backward;
 5. gradient accumulation has no number and names no parameter: it is a line of its own.
@@ -18,7 +19,7 @@ An instant in which several threads, or several kernels, are at work belongs to 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,17 +28,18 @@ from attnprof.core.trace import OPTIMIZER, OUTSIDE
 NODE = "autograd::engine::evaluate_function: "
 _ACCUMULATES = f"{NODE}torch::autograd::AccumulateGrad"
 
-#: What an event is. ``block``: Python code that somebody gave a name, which is no work of its own.
-Kind = Literal["op", "node", "module", "optimizer", "unseen", "step", "block"]
+#: What an event is. ``node``: autograd runs one, ``body``: the part of it that has a number. ``block``: Python
+#: code that somebody gave a name, which is no work of its own.
+Kind = Literal["op", "node", "body", "module", "optimizer", "unseen", "step", "block"]
 #: In place of a module: gradient accumulation, and what the profiler itself made the step do.
 ACCUMULATION, UNSEEN = -1, -2
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event, in whole nanoseconds. ``number`` is that of an op or node, -1 for none; ``module`` a scope's.
+    """One event, in whole nanoseconds. ``number`` is that of an op or body, -1 for none; ``module`` a scope's.
 
-    ``made_in`` is the thread in which a node was made. ``ident`` is what kernels name as the op that launched them.
+    ``made_in`` is the thread in which the node of a body was made. ``ident`` is what kernels name as the op that launched them.
     """
 
     kind: Kind
@@ -95,7 +97,6 @@ class _Node:
     """A node that runs: which of the ops right in it could make nodes."""
 
     backward: _Backward
-    body: str
     ops: int = 0
     numbered: int = 0
 
@@ -114,7 +115,7 @@ class _Frame:
     @property
     def works(self) -> bool:
         """Whether its own time is work: a scope's is Python between ops, unless it is the profiler's."""
-        return self.event.kind in ("op", "node", "unseen")
+        return self.event.kind in ("op", "node", "body", "unseen")
 
 
 _Segment = tuple[int, int, _Work]
@@ -125,18 +126,42 @@ def join(events: Iterable[Event], kernels: Sequence[Kernel] | None = None) -> Jo
 
     One of the events is the step itself; what is not within it is left out.
     """
-    ordered = sorted(events, key=lambda event: (event.start, -event.end, event.ident))
-    step = next(event for event in ordered if event.kind == "step")
-    walk = _Walk(step)
-    for event in ordered:
-        if event.start < step.end and event.end >= step.start:
-            walk.begin(event)
-    walk.finish()
+    walk = _walked(events)
     segments = walk.segments
     if kernels is not None:
         nobody = _Work(OUTSIDE, "other")
         segments = [(k.start, k.end, walk.by_ident.get(k.launched_by, nobody)) for k in kernels]
-    return _charged(step, segments)
+    return _charged(walk.step, segments)
+
+
+def places(events: Iterable[Event]) -> dict[int, tuple[int, str]]:
+    """The module and phase of each event in the step, by its :attr:`Event.ident`."""
+    return {ident: (work.module, work.phase) for ident, work in _walked(events).by_ident.items()}
+
+
+def _walked(events: Iterable[Event]) -> _Walk:
+    ordered = sorted(events, key=lambda event: (event.start, -event.end, event.ident))
+    walk = _Walk(next(event for event in ordered if event.kind == "step"), _bodies(ordered))
+    for event in ordered:
+        if event.start < walk.step.end and event.end >= walk.step.start:
+            walk.begin(event)
+    walk.finish()
+    return walk
+
+
+def _bodies(ordered: Iterable[Event]) -> dict[int, Event]:
+    """The body of each node, by the node's :attr:`Event.ident`."""
+    found: dict[int, Event] = {}
+    nodes: dict[int, list[Event]] = {}  # by thread, those that have begun
+    for event in ordered:
+        running = nodes.setdefault(event.thread, [])
+        while running and running[-1].end <= event.start:
+            running.pop()
+        if event.kind == "node":
+            running.append(event)
+        elif event.kind == "body" and running:
+            found.setdefault(running[-1].ident, event)
+    return found
 
 
 def _charged(step: Event, segments: Iterable[_Segment]) -> Joined:
@@ -159,8 +184,9 @@ def _charged(step: Event, segments: Iterable[_Segment]) -> Joined:
 class _Walk:
     """The events of all threads in the order in which they began."""
 
-    def __init__(self, step: Event) -> None:
+    def __init__(self, step: Event, bodies: Mapping[int, Event]) -> None:
         self.step = step
+        self._bodies = bodies
         self.segments: list[_Segment] = []
         self.by_ident: dict[int, _Work] = {}
         self._stacks: dict[int, list[_Frame]] = {}
@@ -223,9 +249,10 @@ class _Walk:
             return _Frame(event, end, _Work(UNSEEN, "other"), None, False)
         if event.kind == "node":
             return self._node(event, end, above)
-        if event.kind == "op" and (node is None or event.name != node.body):
-            first = above is None or above.event.kind != "op" or (node is not None and above.event.name == node.body)
-            if first:
+        if event.kind == "body" and event.number >= 0 and direct:
+            work = _Work(self._owner(event), "backward")
+        if event.kind == "op":
+            if above is None or above.event.kind != "op":
                 work = self._op(event, work, node if direct else None)
             if event.number >= 0:
                 self._claim(event.thread, event.number, work)
@@ -238,9 +265,10 @@ class _Walk:
         if backward is None:
             backward = backwards[key] = _Backward()
             self._all.append(backward)
-        module = ACCUMULATION if event.name == _ACCUMULATES else self._owner(event.made_in, event.number)
-        node = _Node(backward, event.name.removeprefix(NODE))
-        return _Frame(event, end, _Work(module, "backward"), node, module != ACCUMULATION)
+        if event.name == _ACCUMULATES:
+            return _Frame(event, end, _Work(ACCUMULATION, "backward"), _Node(backward), False)
+        module = self._owner(self._bodies.get(event.ident, event))
+        return _Frame(event, end, _Work(module, "backward"), _Node(backward), True)
 
     def _op(self, event: Event, work: _Work, node: _Node | None) -> _Work:
         """Where an op that is in no other goes; ``node`` is the one it is right in."""
@@ -258,12 +286,12 @@ class _Walk:
 
     def _claim(self, thread: int, number: int, work: _Work) -> None:
         numbers, works = self._numbers.setdefault(thread, []), self._claims.setdefault(thread, [])
-        if numbers and numbers[-1] >= number:
+        if numbers and numbers[-1] == number:
             works[-1] = work
-        else:
+        elif not numbers or numbers[-1] < number:
             numbers.append(number)
             works.append(work)
 
-    def _owner(self, thread: int, number: int) -> int:
-        at = bisect_right(self._numbers.get(thread, ()), number) - 1
-        return OUTSIDE if at < 0 or number < 0 else self._claims[thread][at].module
+    def _owner(self, body: Event) -> int:
+        at = bisect_right(self._numbers.get(body.made_in, ()), body.number) - 1
+        return OUTSIDE if at < 0 or body.number < 0 else self._claims[body.made_in][at].module

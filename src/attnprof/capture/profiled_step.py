@@ -17,6 +17,7 @@ from attnprof.core.errors import AttnprofError
 #: What the profiler's library reads once, when it begins: from this level on it says nothing on its own.
 _LOG_LEVEL, _SILENT = "KINETO_LOG_LEVEL", "6"
 _CPU = torch._C._autograd.DeviceType.CPU
+_BODY = 1  # torch's scope of what a node runs
 _KINDS: dict[str, Kind] = {
     scope_marks.STEP: "step",
     scope_marks.UNSEEN: "unseen",
@@ -49,15 +50,24 @@ class Recording:
 
     def joined(self) -> Joined:
         """The time of the one step in it, by module and phase."""
-        events: list[Event] = []
-        kernels: list[Kernel] = []
-        for event in self._profile.profiler.kineto_results.events():
-            if event.device_type() != _CPU:
-                if event.linked_correlation_id() > 0 and not _is_annotation(event):
-                    kernels.append(Kernel(event.start_ns(), event.end_ns(), event.linked_correlation_id()))
-            elif event.linked_correlation_id() <= 0 and not event.is_async():
-                events.append(_event(event))
-        return join(events, kernels if self._cuda else None)
+        return join(self.events(), self._kernels() if self._cuda else None)
+
+    def events(self) -> list[Event]:
+        """What ran on the host: ops, nodes of autograd, and scopes; calls of the CUDA runtime are in their ops."""
+        found = self._profile.profiler.kineto_results.events()
+        return [
+            _event(event)
+            for event in found
+            if event.device_type() == _CPU and event.linked_correlation_id() <= 0 and not event.is_async()
+        ]
+
+    def _kernels(self) -> list[Kernel]:
+        found = self._profile.profiler.kineto_results.events()
+        return [
+            Kernel(event.start_ns(), event.end_ns(), event.linked_correlation_id())
+            for event in found
+            if event.device_type() != _CPU and event.linked_correlation_id() > 0 and not _is_annotation(event)
+        ]
 
 
 @contextmanager
@@ -95,6 +105,8 @@ def _kind(event: Any, name: str) -> Kind:
         return found
     if name.startswith(NODE):
         return "node"
+    if event.scope() == _BODY:
+        return "body"
     return "block" if _is_annotation(event) else "op"
 
 

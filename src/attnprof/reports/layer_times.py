@@ -15,7 +15,7 @@ from attnprof.core.units import align, duration, durations, rounded, share
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import SHORT, Column
 from attnprof.reports.fitted import fitted
-from attnprof.reports.names import listed
+from attnprof.reports.names import called, listed
 from attnprof.reports.rows import OWN, Branch
 from attnprof.reports.text import wrapped
 from attnprof.reports.view import View
@@ -228,7 +228,7 @@ def _against(report: Report, measured: MeasuredLayers, phases: Sequence[str]) ->
         took = sum(measured.of(node.fqn, phase, inclusive=False).median_ns or 0 for phase in phases)
         best = sum(roofline.point(node.fqn, phase, inclusive=False).attainable.seconds for phase in phases)
         if 0 < took < best * 10**9:
-            fast.append(node.fqn)
+            fast.append(called(node.fqn, report.root.class_name))
     if fast:
         found.append(
             f"Contradiction: less time than {roofline.device.id} needs for the ops of {listed(fast)}. Bytes are "
