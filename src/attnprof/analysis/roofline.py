@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from attnprof.analysis import steps, tree
 from attnprof.analysis.roofline_clock import NONE, Clock, Ticks, kinds
+from attnprof.analysis.roofline_fused import Amount, Fused, fuse
 from attnprof.analysis.roofline_notes import sentences
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import ZERO, Cost
@@ -108,11 +110,11 @@ class Roofline:
     def steps(self) -> list[StepPoint]:
         """Each step of the run, up to each ``prof.step()``; empty when none was marked."""
         found, start = [], 0
-        for position, end in enumerate(steps.step_ends(self._trace)):
-            calls = self._counted(self._trace.between(start, end))
-            times, costs = self._sums(calls), self._step_costs(calls)
-            by_phase = {phase: self._made("", phase, costs, times) for phase in PHASES if phase in times}
-            found.append(StepPoint(steps.label(self._trace, position), self._made("", None, costs, times), by_phase))
+        costs = steps.steps(self._trace, self._priced)
+        for step, end in zip(costs, steps.step_ends(self._trace), strict=True):
+            times = self._sums(self._counted(self._trace.between(start, end)))
+            by_phase = {phase: self._made("", phase, step.phases, times) for phase in PHASES if phase in times}
+            found.append(StepPoint(step.label, self._made("", None, step.phases, times), by_phase))
             start = end
         return found
 
@@ -163,7 +165,13 @@ class Roofline:
     def _point(self, index: int, phase: str | None, inclusive: bool = True) -> RooflinePoint:
         times = self._inclusive[index] if inclusive else self._own[index]
         costs = self._costs[index] if inclusive else self._own_costs[index]
-        return self._made(self._nodes[index].fqn, phase, costs, times)
+        point = self._made(self._nodes[index].fqn, phase, costs, times)
+        if not inclusive:
+            return point
+        parts = self._fused[index]
+        fused = sum(parts.values(), Fused()) if phase is None else parts.get(phase, Fused())
+        seconds = None if fused.ticks is None else self._clock.seconds(fused.ticks)
+        return replace(point, footprint_bytes=fused.bytes, fused_s=seconds)
 
     def _made(
         self, module: str, phase: str | None, costs: Mapping[str, Cost], times: Mapping[str, Ticks]
@@ -174,6 +182,28 @@ class Roofline:
             cost, ticks = costs.get(phase, ZERO), times.get(phase, NONE)
         return RooflinePoint(module, phase, cost, self._clock.attainable(ticks))
 
+    @cached_property
+    def _fused(self) -> list[dict[str, Fused]]:
+        """The footprint of every module with what is below it, by phase."""
+        own = []
+        for node, costs, times in zip(self._nodes, self._own_costs, self._own, strict=True):
+            traffic = {phase: cost.bytes for phase, cost in costs.items()}
+            for (where, signature), count in node.self_ops.items():
+                unknown = self._priced[signature].unknown_bytes * count
+                if unknown:
+                    traffic[_shown(where)] = traffic.get(_shown(where), 0) + unknown
+            own.append(
+                {
+                    phase: Amount(
+                        traffic.get(phase, 0),
+                        self._clock.arithmetic(costs.get(phase, ZERO)),
+                        times.get(phase, NONE).total,
+                    )
+                    for phase in traffic.keys() | times.keys()
+                }
+            )
+        return fuse(self._nodes, own, self._clock)
+
     def _sums(self, calls: _Calls) -> dict[str, Ticks]:
         """The time of op calls by phase."""
         found: dict[str, Ticks] = {}
@@ -183,15 +213,6 @@ class Roofline:
             found[phase] = found.get(phase, NONE) + own * count
             if again:
                 found[tree.again(phase)] = found.get(tree.again(phase), NONE) + again * count
-        return found
-
-    def _step_costs(self, calls: _Calls) -> dict[str, Cost]:
-        found: dict[str, Cost] = {}
-        for (phase, signature), count in calls.items():
-            op = self._priced[signature]
-            for where, cost in ((phase, op.cost), (tree.again(phase), op.recompute)):
-                if cost:
-                    found[where] = found.get(where, ZERO) + cost * count
         return found
 
     def _counted(self, pairs: Mapping[tuple[int, int], int]) -> Counter[tuple[str, int]]:

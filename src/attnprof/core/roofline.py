@@ -59,8 +59,8 @@ class RooflinePoint:
     """A module (or the whole run, ``""``) on a device, in one phase or in all (None), with what is below it.
 
     ``attainable`` is the sum over its ops. ``footprint_bytes`` are its parameters, inputs and outputs, each
-    once, and ``fused_s`` the time of the same FLOPs on those bytes alone: what perfect fusion could reach.
-    Both are None where the inputs and outputs are not known.
+    once per call, and ``fused_s`` the time of the same FLOPs on those bytes alone: what perfect fusion could reach.
+    Both are None where the inputs and outputs are not known, and for a module without what is below it.
     """
 
     module: str
@@ -74,6 +74,11 @@ class RooflinePoint:
     def intensity(self) -> float:
         """FLOPs per byte of traffic."""
         return self.cost.intensity
+
+    @property
+    def headroom(self) -> float | None:
+        """Traffic ÷ footprint: how many times fewer bytes perfect fusion would move; None where it is not known."""
+        return self.cost.bytes / self.footprint_bytes if self.footprint_bytes else None
 
     @property
     def bound(self) -> Bound | None:

@@ -55,7 +55,9 @@ class ModuleRecord:
     other names, ``parent`` the index of the enclosing module. ``calls`` counts forward calls by the shapes
     they were given: a call is the tuple of its tensor arguments, as text such as ``float32[2,128]``. ``home`` is the
     Python module that defines the class; ``call_kinds`` counts all calls, recomputed ones too, in more detail.
-    Both are empty in traces of before schema 3.
+    Both are empty in traces of before schema 3. ``call_bytes`` are the bytes of all tensors that its calls were
+    given and returned, each once per call, by phase (``backward``: with their gradients); None where some are not
+    known; ``cache`` is the part in its layer of a key-value cache. Empty in traces of before schema 4.
     """
 
     fqn: str
@@ -69,6 +71,7 @@ class ModuleRecord:
     recomputed_calls: int = 0
     home: str = ""
     call_kinds: dict[Call, int] = field(default_factory=dict)
+    call_bytes: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def call_count(self) -> int:

@@ -149,6 +149,7 @@ def _encode_module(record: ModuleRecord) -> dict[str, Any]:
             [list(c.tensors), list(c.gradients), c.backward, c.recomputed, c.returned, count]
             for c, count in record.call_kinds.items()
         ],
+        "call_bytes": record.call_bytes,
     }
 
 
@@ -170,7 +171,16 @@ def _decode_module(item: dict[str, Any], schema: int) -> ModuleRecord:
     if schema > 2:
         record.home = as_text(item["home"])
         record.call_kinds = dict(_decode_call(as_list(call)) for call in as_list(item["call_kinds"]))
+    if schema > 3:
+        sizes = as_dict(item["call_bytes"])
+        record.call_bytes = {_as_moved(name): None if n is None else as_count(n) for name, n in sizes.items()}
     return record
+
+
+def _as_moved(name: object) -> str:
+    if name not in (*PHASES, "cache"):
+        raise ValueError(f"bytes of calls in {name!r}")
+    return as_text(name)
 
 
 def _decode_call(item: list[Any]) -> tuple[Call, int]:
