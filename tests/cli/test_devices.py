@@ -110,9 +110,26 @@ def test_a_file_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert r"mind\u202e the gap" in out
 
 
+def test_figures_given_in_place_of_the_listed_ones(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
+    out = shown(capsys, "h100-sxm", "--peak", "bf16=800e12", "--peak", "vector:int64=16T", "--bandwidth", "4TB/s")
+    lines = out.splitlines()
+    assert lines[0].startswith("h100-sxm* · ")
+    rate = next(line for line in lines if line.startswith("matmul bfloat16"))
+    assert rate.split()[2:] == ["800", "200", *"given, in place of 989 TFLOP/s".split()]  # 800 / 4
+    assert next(line for line in lines if line.startswith("vector int64")).split()[2:] == ["16.0", "4.00", "given"]
+    assert next(line for line in lines if line.startswith("bandwidth")).endswith("given, in place of 3.35 TB/s")
+    assert any(line.startswith("* Given by you: matmul bfloat16 800 TFLOP/s in place of") for line in lines)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["--peak", "bf16=1e12"], "--peak and --bandwidth change one device: name it, such as `attnprof devices h100-"),
+        (["h100-sxm", "--peak", "bf16=0"], 'the peak "bf16=0" is not above zero and finite'),
+        (["h100-sxm", "--bandwidth", "4Tb/s"], 'the bandwidth "4Tb/s": a small b is bits'),
         (["h100"], '"h100" is several devices: h100-nvl, h100-pcie or h100-sxm.'),
         (
             ["h100-sxn"],
