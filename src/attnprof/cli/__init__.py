@@ -14,8 +14,10 @@ import typer
 
 import attnprof
 from attnprof.cli.calibrate import calibrate
+from attnprof.cli.check import check
 from attnprof.cli.compare import compare
 from attnprof.cli.devices import devices
+from attnprof.cli.diff import diff
 from attnprof.cli.predict import predict
 from attnprof.cli.report import report
 from attnprof.cli.run import run
@@ -34,6 +36,8 @@ app.command()(run)
 app.command()(compare)
 app.command(context_settings={"ignore_unknown_options": True})(predict)  # symbols are options of its own
 app.command()(report)
+app.command()(diff)
+app.command()(check)
 app.command()(devices)
 app.command()(calibrate)
 

@@ -53,7 +53,7 @@ def verdict(finding: Finding) -> str:
     measured, limit = _told_apart(finding.measured, budget.limit, kind)
     if isinstance(budget.limit, Amount):
         limit = budget.limit.text
-    over = f"{_UNITS.named(finding.excess, kind)} over{_percent(finding.excess, budget.limit)}"
+    over = f"{_UNITS.named(finding.excess, kind)} over{_bracketed(finding.excess, budget.limit)}"
     text = f"{measured}, limit {limit}: {over}" if finding.excess > 0 else f"{measured}, limit {limit}"
     least = "at least " if finding.lower_bound else ""
     if budget.quantity == "flops" and not (budget.phase or budget.module):
@@ -85,7 +85,7 @@ def headline(name: str, changes: Changes) -> str:
     kind = kind_of(change.name)
     after, before = _told_apart(change.after, change.before, kind)
     what = "" if change.name == "flops" else f"{words(change.name)} "
-    return f"{printable(name)}: {what}{after}, locked {before}{_percent(change.delta, change.before)}"
+    return f"{printable(name)}: {what}{after}, locked {before}{_bracketed(change.delta, change.before)}"
 
 
 def leading(changes: Changes) -> Change | None:
@@ -100,10 +100,7 @@ def leading(changes: Changes) -> Change | None:
 
 def module_changes(changes: Changes, most: int | None = SHORT) -> list[str]:
     """A line for each group of modules: where, in which phase, before → after, and the op responsible."""
-    rows = [
-        [_module(change.module), change.phase, arrow(_first(change)), _responsible(change)]
-        for change in changes.modules[:most]
-    ]
+    rows = [module_row(change) for change in changes.modules[:most]]
     return [*_aligned(rows), *_rest(len(changes.modules), most)]
 
 
@@ -144,7 +141,7 @@ def arrow(change: Change, exact: bool = False) -> str:
     if exact or cells[0] == cells[1]:
         unit, cells = Units(exact=True).column([change.before, change.after], kind)
     before, after = (cell.strip() for cell in cells)
-    return f"{before} → {after} {unit}".rstrip() + _percent(change.delta, change.before)
+    return f"{before} → {after} {unit}".rstrip() + _bracketed(change.delta, change.before)
 
 
 def total_rows(before: Snapshot, after: Snapshot) -> list[tuple[str, Change]]:
@@ -161,12 +158,23 @@ def _told_apart(a: int, b: int, kind: Kind) -> tuple[str, str]:
     return exact.named(a, kind), exact.named(b, kind)
 
 
-def _percent(delta: int, of: int) -> str:
+def percent(delta: int, of: int) -> str:
+    """A change as a share of what was there: ``+9.8%``; nothing for none, and of nothing."""
     if not of or not delta:
         return ""
-    percent = abs(Fraction(delta * 100, of))
-    text = rounded(percent) if percent >= 10 else f"{float(percent):.1f}"
-    return f" ({'+' if delta > 0 else '-'}{'<0.1' if percent < Fraction(1, 20) else text}%)"
+    share = abs(Fraction(delta * 100, of))
+    text = "<0.1" if share < Fraction(1, 20) else rounded(share) if share >= 10 else f"{float(share):.1f}"
+    return f"{'+' if delta > 0 else '-'}{text}%"
+
+
+def module_row(change: ModuleChange) -> tuple[str, str, str, str]:
+    """A group of modules, the phase, before → after, and the op responsible."""
+    return _module(change.module), change.phase, arrow(_first(change)), _responsible(change)
+
+
+def _bracketed(delta: int, of: int) -> str:
+    text = percent(delta, of)
+    return f" ({text})" if text else ""
 
 
 def _first(change: ModuleChange) -> Change:

@@ -1,0 +1,146 @@
+"""``attnprof check``: hold what targets cost against a lock file, for pre-commit and CI."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnprof import api
+from attnprof.cli import inputs as input_specs
+from attnprof.cli import options, target
+from attnprof.cli.request import Request
+from attnprof.cli.users_code import their_own
+from attnprof.core import amounts, lock
+from attnprof.core.units import Units
+from attnprof.reports.files import check_writable, write_text
+from attnprof.reports.text import in_markdown, printable
+
+_UPDATE = "update on purpose: attnprof check --update"
+
+
+def check(
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="TARGET...", help="As for `attnprof run`; one or more.", show_default=False),
+    ],
+    lock_path: Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock file.")] = Path(
+        "attnprof.lock.toml"
+    ),
+    update: Annotated[bool, typer.Option("--update", help="Write the entries of these targets instead.")] = False,
+    tolerance: Annotated[
+        str, typer.Option(metavar="PERCENT", help="How far a number may be from its lock, either way: '1%'.")
+    ] = "0",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", metavar="SPEC", help="As for `attnprof run`. Repeatable.", show_default=False),
+    ] = None,
+    backward: Annotated[bool, typer.Option("--backward", help="Count the backward pass too.")] = False,
+    optimizer: options.Optimizer = None,
+    fake: Annotated[bool, typer.Option("--fake", help="Build and run on fake tensors.")] = False,
+    training: Annotated[
+        bool | None,
+        typer.Option("--train/--eval", help="Put the model in this mode. Default: as the target left it."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and of the --input values.")] = 0,
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", help="Write the result as Markdown too.", show_default=False),
+    ] = None,
+) -> None:
+    """Count targets, and compare each with its entry in a lock file: every module and phase, exactly.
+
+    An entry is named as the command counts it: 'model.py:build --backward'.
+
+    Exit codes: 0 all as locked, or updated; 1 some are not, have no entry, or raised; 2 something to correct.
+
+    Example: attnprof check --lock attnprof.lock.toml model.py:build
+    """
+    allowed = amounts.tolerance(tolerance)
+    specs = [input_specs.parse(text) for text in inputs or []]
+    for path in (markdown, lock_path if update else None):
+        if path is not None:
+            check_writable(path)
+    present = lock.read(lock_path)
+
+    import torch
+
+    from attnprof.analysis.budget_changes import compare
+    from attnprof.analysis.budget_snapshot import snapshot
+    from attnprof.capture import optimizers
+    from attnprof.capture.plans import Plan
+    from attnprof.testing import difference, update_lock
+
+    if optimizer is not None:
+        optimizers.parse(optimizer)
+    said = _said(inputs or [], backward, optimizer, fake, training, seed)
+    new: dict[str, lock.Entry] = {}
+    results: list[tuple[str, bool, str]] = []  # name, whether all is well, what to say
+    for text in targets:
+        name = " ".join([text, *said])
+        torch.manual_seed(seed)
+        try:
+            with their_own(f"importing {text}"):
+                found = target.find(text)
+            request = Request(text, found, specs, seed, fake, training, backward, None, optimizer, Plan())
+            made = request.build()
+            counting = api.profile(made.model, recount_every=1)
+            with their_own("the model"):
+                request.drive(counting, made)
+        except typer.Exit:  # it raised, and its traceback is shown
+            results.append((name, False, f"{name}: raised"))
+        else:
+            report = counting.report()
+            entry, now = present.get(name), lock.Entry(snapshot(report))
+            total = f"{name}: {Units().named(report.total.flops)}"
+            changes = None if entry is None else compare(entry.snapshot, now.snapshot, allowed)
+            if update:
+                new[name] = now
+                results.append((name, True, f"{total}, {'up to date' if now == entry else 'written'}"))
+            elif changes is None:
+                told = f"{total}, no entry in {lock_path}\n  write it: attnprof check --update"
+                results.append((name, False, told))
+            elif changes:
+                results.append((name, False, difference(name, changes, _UPDATE)[0]))
+            else:
+                results.append((name, True, f"{total}, as locked"))
+        print(_printable(results[-1][2]), flush=True)
+    if update and new:
+        update_lock(lock_path, new)
+    if markdown is not None:
+        write_text(markdown, _to_markdown(results))
+    if not all(well for _, well, _ in results):
+        bad = sum(not well for _, well, _ in results)
+        print(
+            f"attnprof: {bad} of {len(results)} targets {'is' if bad == 1 else 'are'} not as locked.", file=sys.stderr
+        )
+        raise typer.Exit(1)
+
+
+def _said(
+    inputs: list[str], backward: bool, optimizer: str | None, fake: bool, training: bool | None, seed: int
+) -> list[str]:
+    """The options that decide what is counted, as they are typed."""
+    words = [f"--input {text}" for text in inputs]
+    words += ["--backward"] if backward else []
+    words += [f"--optimizer {optimizer}"] if optimizer else []
+    words += ["--fake"] if fake else []
+    words += [] if training is None else ["--train" if training else "--eval"]
+    return words + ([f"--seed {seed}"] if seed else [])
+
+
+def _printable(text: str) -> str:
+    """Lines that are safe on a terminal."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _to_markdown(results: list[tuple[str, bool, str]]) -> str:
+    bad = sum(not well for _, well, _ in results)
+    parts = [f"{bad} of {len(results)} targets differ from the lock file." if bad else "All targets are as locked."]
+    for _, well, text in results:
+        first, *rest = text.split("\n")
+        mark = "" if well else "**differs** "
+        parts.append(f"- {mark}{in_markdown(first)}" + "".join(f"\n  - {in_markdown(line.strip())}" for line in rest))
+    return "\n\n".join(parts) + "\n"
