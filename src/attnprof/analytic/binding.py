@@ -23,6 +23,10 @@ class UnpredictableError(AttnprofError):
     """A run does not say enough to predict a call; the message is the reason, without a full stop."""
 
 
+#: What a recorded tensor can be beside an argument: an output, one in a tuple or list, one in a cache.
+_MARKS = ("->", "*", "cache", "cache?", "seen")
+
+
 @dataclass(frozen=True)
 class Input:
     """A tensor argument: its name where it was given by one (empty else), shape, dtype, need of a gradient."""
@@ -37,19 +41,26 @@ class Input:
 class Given:
     """One kind of call: its tensor arguments, its output where that is a single tensor, and tensors ``inside`` of
     tuples and lists among the arguments.
+
+    ``cached``: the keys [batch, heads, tokens, width] that a cache among the arguments held for the module after the
+    call; ``seen``: how many tokens went through that cache, where it keeps fewer.
     """
 
     inputs: tuple[Input, ...]
     output: Input | None = None
     inside: tuple[Input, ...] = ()
+    cached: Input | None = None
+    seen: int | None = None
 
     @classmethod
     def of(cls, call: Call) -> Given:
         """A recorded call, read back from its text."""
         found = [_parsed(text, needed) for text, needed in zip(call.tensors, call.gradients, strict=True)]
-        inputs = tuple(f for f in found if f.name not in ("->", "*"))
+        marked = {f.name: f for f in found if f.name in _MARKS}
+        inputs = tuple(f for f in found if f.name not in _MARKS)
         inside = tuple(f for f in found if f.name == "*")
-        return cls(inputs, next((f for f in found if f.name == "->"), None), inside)
+        cached, seen = marked.get("cache", marked.get("cache?")), marked.get("seen")
+        return cls(inputs, marked.get("->"), inside, cached, seen.shape[0] if seen is not None else None)
 
     def find(self, position: int, *names: str) -> Input | None:
         """The tensor given by one of these names, or else the one at this position among those without a name."""
@@ -219,8 +230,9 @@ def binding(home: str, class_name: str) -> Binding | None:
 def _parsed(text: str, needs_grad: bool) -> Input:
     """``x=float32[2,3]`` as it was recorded."""
     name = ""
-    if text.startswith(("-> ", "* ")):
-        name, _, text = text.partition(" ")
+    mark, _, rest = text.partition(" ")
+    if mark in _MARKS:
+        name, text = mark, rest
     elif "=" in text:
         name, _, text = text.rpartition("=")
     dtype, _, sizes = text.removesuffix("]").partition("[")

@@ -95,6 +95,8 @@ _CLASSES = {
 _PROJECTIONS = {name: projections for projections, classes in _CLASSES.items() for name in classes}
 #: The names under which another sequence is given, for keys and values.
 _ELSEWHERE = ("key_value_states", "encoder_hidden_states")
+#: Part of the names of ops that several tokens without a mask reach after the empty slots of a static cache were cut.
+_CROPS = "_scaled_dot_product"
 
 
 def attention(module: Recorded, call: Given) -> Prediction:
@@ -125,17 +127,22 @@ for _classes in _CLASSES.values():
 
 
 def _keys(module: Recorded, call: Given, T: int, other: Input | None) -> int:
-    """How many keys there are. A cache is no tensor: the mask shows its length, where there is one."""
+    """How many keys there are: those of another sequence, those that the mask is for, or those in the cache."""
     if other is not None:
         return other.shape[1]
     masks = [given for given in call.inputs if "mask" in given.name or (not given.name and len(given.shape) == 4)]
     for mask in masks:
         if len(mask.shape) == 4:
             return mask.shape[-1]
-    kept = module.hyperparameters
-    if T == 1 and kept.get("is_causal", kept.get("is_decoder")) is not False:
-        raise UnpredictableError("it was called with one token, and nothing says how many are in its cache")
-    return T
+    if call.cached is None:
+        return T
+    if T > 1 and any(_CROPS in op for op in module.ops):
+        return T
+    if not call.cached.shape:
+        raise UnpredictableError("it was given a cache, and nothing says how many tokens are in it")
+    kept = call.cached.shape[-2]
+    # Of a window, the new tokens see as many of those before as are kept.
+    return kept if call.seen is None else min(call.seen - T, kept) + T
 
 
 @binds(f"{_MODELS}.mixtral.modeling_mixtral", "MixtralTopKRouter", own=True)
