@@ -81,6 +81,82 @@ def budget(
     return CostBudget(model, budgets(phase=phase, module=module, kind=kind, **limits))
 
 
+def assert_flops(
+    subject: Report | nn.Module,
+    limit: str | int,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    phase: str | None = None,
+    module: str | None = None,
+    **how: Any,
+) -> Report:
+    """Raise ``AssertionError`` if ``subject`` costs more FLOPs than ``limit`` (``"4.2 GFLOP"``); the report else.
+
+    ``subject`` is a report, or a model that is counted as by ``attnprof.run(model, args, kwargs, **how)``.
+    """
+    __tracebackhide__ = True
+    return _asserted(subject, args, kwargs, how, Budget.of("flops", limit, phase=phase, module=module))
+
+
+def assert_bytes(
+    subject: Report | nn.Module,
+    limit: str | int,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    phase: str | None = None,
+    module: str | None = None,
+    **how: Any,
+) -> Report:
+    """As :func:`assert_flops`, for the bytes that the ops read and write (``"120 MB"``)."""
+    __tracebackhide__ = True
+    return _asserted(subject, args, kwargs, how, Budget.of("bytes", limit, phase=phase, module=module))
+
+
+def assert_memory_bytes(
+    subject: Report | nn.Module,
+    limit: str | int,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    kind: str = "peak",
+    module: str | None = None,
+    **how: Any,
+) -> Report:
+    """As :func:`assert_flops`, for memory (``"1 GiB"``): its ``peak``, or what is ``saved`` for the backward."""
+    __tracebackhide__ = True
+    return _asserted(subject, args, kwargs, how, Budget.of("memory_bytes", limit, kind=kind, module=module))
+
+
+def assert_priced(
+    subject: Report | nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **how: Any
+) -> Report:
+    """As :func:`assert_flops`: every op has a formula."""
+    __tracebackhide__ = True
+    return _asserted(subject, args, kwargs, how, Budget.of("unpriced", 0))
+
+
+def _asserted(
+    subject: Report | nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    how: Mapping[str, Any],
+    of: Budget,
+) -> Report:
+    __tracebackhide__ = True
+    if isinstance(subject, Report):
+        if args or kwargs or how:
+            raise AttnprofError("a report has been counted: leave out the arguments of the run.")
+        report = subject
+    else:
+        from attnprof.api import run
+
+        report = run(subject, args, kwargs, **how)
+    require(report, [of])
+    return report
+
+
 def require(report: Report, limits: Sequence[Budget], before: Snapshot | None = None) -> None:
     """Raise :class:`BudgetError` unless a run keeps every budget; ``before`` is an earlier run that kept them."""
     __tracebackhide__ = True
