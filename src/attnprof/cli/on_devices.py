@@ -40,9 +40,10 @@ def devices(
             raise AttnprofError(f"{needing[0]} needs a device: name one, such as --device h100-sxm.")
     if given and len(found) > 1:
         raise AttnprofError(f"{given[0]} is a figure of one device: name one with --device, not {len(found)}.")
+    found = tuple(override(spec, peaks or (), bandwidth) for spec in found)
     if plot_path is not None:
-        plot.check(plot_path, len(found))
-    return tuple(override(spec, peaks or (), bandwidth) for spec in found)
+        plot.check(plot_path, found)
+    return found
 
 
 def draw(report: Report, path: Path) -> None:

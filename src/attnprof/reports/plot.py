@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnprof.analysis.report import Report
+from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
 from attnprof.reports.files import check_writable, write_bytes
 
@@ -28,11 +29,11 @@ _METADATA: dict[str, dict[str, None]] = {
 _MOST = 9
 
 
-def check(path: str | os.PathLike[str], devices: int = 1) -> Path:
-    """The path, once it is clear that a plot of so many devices can be written there; asked before a long run.
+def check(path: str | os.PathLike[str], devices: Sequence[DeviceSpec]) -> Path:
+    """The path, once it is clear that a plot of these devices can be written there; asked before a long run.
 
     Raises :class:`AttnprofError` for a suffix other than .png, .svg and .pdf, where nothing can be written,
-    and where matplotlib is missing.
+    for no device, too many or one without a bandwidth, and where matplotlib is missing.
     """
     target = Path(path)
     if target.suffix.lower() not in _METADATA:
@@ -40,8 +41,13 @@ def check(path: str | os.PathLike[str], devices: int = 1) -> Path:
         raise AttnprofError(f"a plot is a .png, .svg or .pdf file, {given}.")
     if not devices:
         raise AttnprofError("a roofline needs a device: name one, such as h100-sxm.")
-    if devices > _MOST:
-        raise AttnprofError(f"a plot has room for {_MOST} devices, not for {devices}: name fewer.")
+    if len(devices) > _MOST:
+        raise AttnprofError(f"a plot has room for {_MOST} devices, not for {len(devices)}: name fewer.")
+    for device in devices:
+        if not device.bandwidth_bytes_per_s:
+            raise AttnprofError(
+                f"{device.id} has no known bandwidth, so it has no roofline: --bandwidth RATE gives one."
+            )
     if importlib.util.find_spec("matplotlib") is None:
         raise AttnprofError("plots need matplotlib: pip install 'attnprof[plot]'.")
     return check_writable(target)
@@ -53,7 +59,7 @@ def save(report: Report, rooflines: Sequence[Roofline], path: str | os.PathLike[
     The modules are the lowest rows of the table, equal layers folded: the area of each is its part of the
     time, its colour what bounds it. Errors are those of :func:`check`.
     """
-    target = check(path, len(rooflines))
+    target = check(path, [roofline.device for roofline in rooflines])
     with _defaults():
         from attnprof.reports.plot_figure import draw
         from attnprof.reports.plot_panels import panels, title

@@ -12,34 +12,36 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from attnprof.core.roofline import Bound
 from attnprof.core.units import Units, rounded, split
-from attnprof.reports.plot_labels import Box, Disc, place
+from attnprof.reports.plot_labels import Box, Disc, Point, place
 from attnprof.reports.plot_values import Mark, Panel
 from attnprof.reports.text import shortened
 
 #: Told apart by readers with any colour vision, and in grey by their lightness.
 COLOURS: dict[Bound, str] = {"compute": "#0b5fa5", "memory": "#e58606", "launch": "#7d8491"}
 _INK, _SOFT, _ROOF = "#22262b", "#6a7178", "#3c444c"
-#: Panels in one row, and the inches of each.
-_ACROSS, _WIDE, _HIGH = 3, 6.0, 4.5
+#: Up to so many devices there are so many panels side by side: one column is read on a page.
+_ACROSS = ((3, 1), (6, 2), (9, 3))
+#: Inches of a figure with one panel across, of further ones, and the height of a panel alone and among others.
+_ALONE, _WIDE, _HIGH, _LOW = 7.8, 6.6, 4.6, 3.6
 #: Inches around the axes: to the left of the first, to the right of each (for the names of roofs), above, below.
 _LEFT, _RIGHT, _ABOVE, _BELOW = 1.05, 1.3, 0.5, 0.85
-#: Inches of the title.
-_TITLE = 0.34
+#: Inches of the title, and below a panel that has others below it.
+_TITLE, _BETWEEN = 0.34, 0.35
 #: The disc of a module that takes all the time, and the least disc, in points squared.
 _LARGEST, _SMALLEST = 1400.0, 9.0
 #: The most labels of a panel, the least part of the time that has one, and their most characters.
-_LABELS, _LABELLED, _LONGEST = 10, 0.01, 34
+_LABELS, _LABELLED, _LONGEST = 10, 0.01, 32
 _ROOF_SIZE, _LABEL_SIZE = 7.5, 8.0
 
 
 def draw(title: str, panels: Sequence[Panel]) -> Figure:
     """The figure: one panel per device, on axes of equal range."""
-    across = min(len(panels), _ACROSS)
+    across = next(side for most, side in _ACROSS if len(panels) <= most)
     down = -(-len(panels) // across)
-    width, height = (7.8 if across == 1 else _WIDE * across), _HIGH * down + _TITLE
+    width, height = _ALONE + _WIDE * (across - 1), (_HIGH if down == 1 else _LOW) * down + _TITLE
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     inner = (width - _LEFT - _RIGHT * across - 0.3 * (across - 1)) / across
-    tall = (height - _TITLE - (_ABOVE + _BELOW) * down) / down
+    tall = (height - _TITLE - _BELOW - _ABOVE * down - _BETWEEN * (down - 1)) / down
     grid = figure.subplots(
         down,
         across,
@@ -52,7 +54,7 @@ def draw(title: str, panels: Sequence[Panel]) -> Figure:
             "top": 1 - (_TITLE + _ABOVE) / height,
             "bottom": _BELOW / height,
             "wspace": (_RIGHT + 0.3) / inner,
-            "hspace": (_ABOVE + _BELOW) / tall,
+            "hspace": (_ABOVE + _BETWEEN) / tall,
         },
     )
     figure.text(0.14 / width, 1 - 0.12 / height, shortened(title, int(width * 11)), va="top",
@@ -65,8 +67,8 @@ def draw(title: str, panels: Sequence[Panel]) -> Figure:
         _frame(axes, panels[position], limits)
         if position % across == 0:
             axes.set_ylabel("FLOP/s at best", fontsize=9, color=_INK)
+        axes.tick_params(labelbottom=True)
         if position + across >= len(panels):
-            axes.tick_params(labelbottom=True)
             axes.set_xlabel("arithmetic intensity (FLOP per byte of traffic)", fontsize=9, color=_INK)
     bounds = [bound for bound in COLOURS if any(m.bound == bound for panel in panels for m in panel.marks)]
     _legend(figure, bounds)
@@ -102,15 +104,16 @@ def _frame(axes: Any, panel: Panel, limits: tuple[float, float, float, float]) -
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color("#b9bec4")
     axes.tick_params(length=0, labelsize=8, colors=_SOFT, labelleft=axes.get_subplotspec().is_first_col())
-    axes.text(0, 1, panel.title, transform=axes.transAxes, va="bottom", fontsize=9.5, fontweight="bold", color=_INK,
-              parse_math=False).set_position((0, 1.055))  # fmt: skip
-    axes.text(0, 1.012, panel.subtitle, transform=axes.transAxes, va="bottom", fontsize=8, color=_SOFT,
-              parse_math=False)  # fmt: skip
+    below = " · ".join(filter(None, (panel.subtitle, panel.left_out)))
+    bold = {"fontsize": 9.5, "fontweight": "bold", "color": _INK}
+    for text, points, style in ((panel.title, 18, bold), (below, 5, {"fontsize": 8, "color": _SOFT})):
+        there = axes.transAxes + _points(axes, 0, points)
+        axes.text(0, 1, shortened(text, 90), transform=there, va="bottom", parse_math=False, **style)
 
 
 def _inside(axes: Any, panel: Panel) -> None:
     """Roofs, points and labels, those that must be read first."""
-    taken, crossed = _roofs(axes, panel)
+    taken, lines, guides = _roofs(axes, panel)
     marks = sorted(panel.marks, key=lambda mark: (-mark.share, mark.label, mark.intensity))
     sizes = [max(_SMALLEST, _LARGEST * mark.share) for mark in marks]
     for mark, size in zip(marks, sizes, strict=True):
@@ -118,30 +121,28 @@ def _inside(axes: Any, panel: Panel) -> None:
             [mark.intensity], [mark.flops_per_s], s=size, color=COLOURS[mark.bound], alpha=0.78, linewidths=0.8,
             edgecolors="white", zorder=3, clip_on=False,
         )  # fmt: skip
-    _labels(axes, marks, sizes, taken, crossed)
+    _labels(axes, marks, sizes, taken, lines, guides)
 
 
-def _roofs(axes: Any, panel: Panel) -> tuple[list[Box], list[tuple[float, float]]]:
-    """Draw them; the boxes of their labels, and points along their lines, in pixels."""
+def _roofs(axes: Any, panel: Panel) -> tuple[list[Box], list[Point], list[Point]]:
+    """Draw them; the boxes of their labels, and points along their lines and those of the ridges, in pixels."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     bandwidth = panel.bandwidth_bytes_per_s
     highest = max((roof.flops_per_s for roof in panel.roofs), default=top)
-    corner = min(highest / bandwidth, right)
-    start = max(left, bottom / bandwidth)
+    corner, start = min(highest / bandwidth, right), max(left, bottom / bandwidth)
     lines = [((start, start * bandwidth), (corner, corner * bandwidth))]
+    guides = []
     for roof in panel.roofs:
         ridge = roof.flops_per_s / bandwidth
         lines.append(((ridge, roof.flops_per_s), (right, roof.flops_per_s)))
+        guides.append(((ridge, bottom), (ridge, roof.flops_per_s)))
         axes.plot([ridge, ridge], [bottom, roof.flops_per_s], color=_ROOF, linewidth=0.7, linestyle=(0, (2, 3)),
                   zorder=1)  # fmt: skip
         axes.plot([ridge], [roof.flops_per_s], marker="D", markersize=3.2, color=_ROOF, zorder=2)
     for (x0, y0), (x1, y1) in lines:
         axes.plot([x0, x1], [y0, y1], color=_ROOF, linewidth=1.3, solid_capstyle="round", zorder=2)
-    ridges = [
-        ((roof.flops_per_s / bandwidth, bottom), (roof.flops_per_s / bandwidth, roof.flops_per_s))
-        for roof in panel.roofs
-    ]
-    return _roof_texts(axes, panel), [point for line in (*lines, *ridges) for point in _along(axes, *line)]
+    along = [[point for line in group for point in _along(axes, *line)] for group in (lines, guides)]
+    return _roof_texts(axes, panel), along[0], along[1]
 
 
 def _roof_texts(axes: Any, panel: Panel) -> list[Box]:
@@ -153,13 +154,15 @@ def _roof_texts(axes: Any, panel: Panel) -> list[Box]:
     bandwidth = panel.bandwidth_bytes_per_s
     style: dict[str, Any] = {"fontsize": _ROOF_SIZE, "color": _ROOF, "parse_math": False, "zorder": 4}
     boxes: list[Box] = []
-    below = math.inf
+    lowest = math.inf
     for roof in sorted(panel.roofs, key=lambda roof: -roof.flops_per_s):
-        y = min(float(axes.transData.transform((right, roof.flops_per_s))[1]), below)
-        drawn = axes.text(1, axes.transAxes.inverted().transform((0, y))[1],
-                          f"{Units().named(roof.flops_per_s)}/s\n{roof.label}", ha="left", va="center",
+        y = float(axes.transData.transform((right, roof.flops_per_s))[1])
+        drawn = axes.text(1, 0, f"{Units().named(roof.flops_per_s)}/s\n{roof.label}", ha="left", va="center",
                           transform=axes.transAxes + _points(axes, 5, 0), linespacing=1.15, **style)  # fmt: skip
-        below = y - 1.08 * (_box(drawn).top - _box(drawn).bottom)
+        half = (_box(drawn).top - _box(drawn).bottom) / 2
+        y = min(y, lowest - half)  # a peak just below another: its name goes further down
+        drawn.set_y(axes.transAxes.inverted().transform((0, y))[1])
+        lowest = y - half - 3
     for roof in sorted(panel.roofs, key=lambda roof: -roof.flops_per_s):
         ridge = roof.flops_per_s / bandwidth
         drawn = axes.text(ridge, bottom, f"ridge {rounded(ridge)}", rotation=90, ha="right", va="bottom",
@@ -183,7 +186,8 @@ def _labels(
     marks: Sequence[Mark],
     sizes: Sequence[float],
     taken: Sequence[Box],
-    crossed: Sequence[tuple[float, float]],
+    lines: Sequence[Point],
+    guides: Sequence[Point],
 ) -> None:
     pixels = axes.figure.dpi / 72
     discs = []
@@ -192,7 +196,7 @@ def _labels(
         discs.append(Disc(float(x), float(y), math.sqrt(size / math.pi) * pixels))
     chosen = [mark for mark in marks[:_LABELS] if mark.share >= _LABELLED]
     texts = [
-        axes.text(0, 0, shortened(mark.label, _LONGEST, tail=_LONGEST * 2 // 3), fontsize=_LABEL_SIZE, color=_INK,
+        axes.text(0, 0, shortened(mark.label, _LONGEST, tail=_LONGEST - 1), fontsize=_LABEL_SIZE, color=_INK,
                   ha="left", va="bottom", transform=None, parse_math=False, zorder=5)
         for mark in chosen
     ]  # fmt: skip
@@ -203,27 +207,20 @@ def _labels(
         discs,
         Box(around.x0, around.y0, around.x1, around.y1),
         taken,
-        crossed,
+        lines,
+        guides,
         pixels,
     )
     back = axes.transAxes.inverted()
-    for text, disc, there in zip(texts, discs, found, strict=False):
+    for text, there in zip(texts, found, strict=True):
         if there is None:
             text.remove()
             continue
         text.set(transform=axes.transAxes)
         text.set_position(back.transform((there.box.left, there.box.bottom)))
-        if there.leads:
-            _leader(axes, disc, there.box)
-
-
-def _leader(axes: Any, disc: Disc, box: Box) -> None:
-    """A thin line from the rim of a point to the nearest edge of its label."""
-    x, y = min(max(disc.x, box.left), box.right), min(max(disc.y, box.bottom), box.top)
-    length = math.hypot(x - disc.x, y - disc.y) or 1.0
-    rim = disc.x + (x - disc.x) * disc.radius / length, disc.y + (y - disc.y) * disc.radius / length
-    ends = axes.transAxes.inverted().transform([rim, (x, y)])
-    axes.plot(ends[:, 0], ends[:, 1], transform=axes.transAxes, color=_SOFT, linewidth=0.6, zorder=2.5)
+        if there.leader:
+            ends = back.transform(there.leader)
+            axes.plot(ends[:, 0], ends[:, 1], transform=axes.transAxes, color=_SOFT, linewidth=0.6, zorder=2.5)
 
 
 def _legend(figure: Figure, bounds: Sequence[Bound]) -> None:

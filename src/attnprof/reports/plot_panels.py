@@ -63,7 +63,7 @@ def _roofs(roofline: Roofline) -> list[Roof]:
     for ridge in roofline.ridges:
         names.setdefault(ridge.flops_per_s, {}).setdefault(ridge.dtype, set()).add(ridge.engine)
     return [
-        Roof(", ".join(_kind(dtype, engines) for dtype, engines in sorted(found.items())), peak)
+        Roof(",\n".join(_kind(dtype, engines) for dtype, engines in sorted(found.items())), peak)
         for peak, found in names.items()
     ]
 

@@ -28,12 +28,14 @@ def require(report: Report, view: View) -> None:
 
 
 def notes(report: Report) -> list[str]:
-    """What is not in the times of the devices, each sentence with its device where there are several."""
-    return [
-        note if len(report.devices) == 1 or roofline.device.id in note else f"{roofline.device.id}: {note}"
-        for roofline in report.rooflines
-        for note in roofline.notes
-    ]
+    """What a reader must know of the times: which figures were given, and what is not in them."""
+    found = []
+    for roofline in report.rooflines:
+        device = roofline.device
+        given = [f"{device.id}: {device.notes[2:].partition('. ')[0]}"] if device.notes.startswith("* ") else []
+        for note in (*given, *roofline.notes):
+            found.append(note if len(report.devices) == 1 or device.id in note else f"{device.id}: {note}")
+    return found
 
 
 def point_of(roofline: Roofline, phases: Sequence[str]) -> RooflinePoint:
