@@ -21,59 +21,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from attnprof.capture.step_events import ACCUMULATES, ACCUMULATION, UNSEEN, Event, Joined, Kernel
 from attnprof.core.trace import OPTIMIZER, OUTSIDE
-
-NODE = "autograd::engine::evaluate_function: "
-_ACCUMULATES = f"{NODE}torch::autograd::AccumulateGrad"
-
-#: What an event is. ``node``: autograd runs one, ``body``: the part of it that has a number. ``block``: Python
-#: code that somebody gave a name, which is no work of its own.
-Kind = Literal["op", "node", "body", "module", "optimizer", "unseen", "step", "block"]
-#: In place of a module: gradient accumulation, and what the profiler itself made the step do.
-ACCUMULATION, UNSEEN = -1, -2
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event, in whole nanoseconds. ``number`` is that of an op or body, -1 for none; ``module`` a scope's.
-
-    ``made_in`` is the thread in which the node of a body was made. ``ident`` is what kernels name as the op that launched them.
-    """
-
-    kind: Kind
-    name: str
-    start: int
-    end: int
-    thread: int = 1
-    number: int = -1
-    made_in: int = 0
-    module: int = OUTSIDE
-    ident: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """Work of a device, and the op that launched it (:attr:`Event.ident`)."""
-
-    start: int
-    end: int
-    launched_by: int
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """One step: its own duration, and the time of each (module, phase) in it."""
-
-    total_ns: int
-    layers: dict[tuple[int, str], int]
-    accumulation_ns: int
-
-    @property
-    def unattributed_ns(self) -> int:
-        """The time in which nothing was at work: Python between ops, on a device also waiting for them."""
-        return self.total_ns - sum(self.layers.values()) - self.accumulation_ns
 
 
 @dataclass(slots=True)
@@ -110,7 +60,7 @@ class _Frame:
     work: _Work
     node: _Node | None
     direct: bool  # no scope stands between it and its node
-    backwards: dict[int, _Backward] = field(default_factory=dict)
+    backward: _Backward | None = None  # the one whose nodes run right in it
 
     @property
     def works(self) -> bool:
@@ -193,7 +143,7 @@ class _Walk:
         self._reached: dict[int, int] = {}  # by thread: up to when its time has gone somewhere
         self._numbers: dict[int, list[int]] = {}  # by thread: the numbers that were claimed ...
         self._claims: dict[int, list[_Work]] = {}  # ... and for whom
-        self._backwards: dict[int, _Backward] = {}  # of threads that run nodes and nothing else
+        self._backwards: dict[int, _Backward] = {}  # in threads that run nodes and nothing else
         self._all: list[_Backward] = []
         self._outside: list[_Work] = []
 
@@ -241,6 +191,8 @@ class _Walk:
         work = _Work(OUTSIDE, "forward") if above is None else above.work
         node = None if above is None else above.node
         direct = above is not None and above.direct
+        if above is not None and event.kind != "node":
+            above.backward = None  # nodes that come after this are of another one
         if event.kind == "module":
             return _Frame(event, end, _Work(event.module, "forward" if node is None else "recompute"), node, False)
         if event.kind == "optimizer":
@@ -259,13 +211,15 @@ class _Walk:
         return _Frame(event, end, work, node, direct)
 
     def _node(self, event: Event, end: int, above: _Frame | None) -> _Frame:
-        backwards = self._backwards if above is None else above.backwards
-        key = event.thread if above is None else 0
-        backward = backwards.get(key)
+        backward = self._backwards.get(event.thread) if above is None else above.backward
         if backward is None:
-            backward = backwards[key] = _Backward()
+            backward = _Backward()
             self._all.append(backward)
-        if event.name == _ACCUMULATES:
+        if above is None:
+            self._backwards[event.thread] = backward
+        else:
+            above.backward = backward
+        if event.name == ACCUMULATES:
             return _Frame(event, end, _Work(ACCUMULATION, "backward"), _Node(backward), False)
         module = self._owner(self._bodies.get(event.ident, event))
         return _Frame(event, end, _Work(module, "backward"), _Node(backward), True)

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from attnprof.capture.joining import Joined
 from attnprof.capture.modules import Modules
 from attnprof.capture.process import PROCESS
 from attnprof.capture.profiled_step import Recording, check_is_free, silent
 from attnprof.capture.scope_marks import STEP, UNSEEN, ScopeMarks
+from attnprof.capture.step_events import Joined
 from attnprof.core.errors import AttnprofError
 from attnprof.core.timing import SAMPLE, Durations, LayerTime, LayerTimes
 

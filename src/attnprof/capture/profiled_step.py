@@ -11,7 +11,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from attnprof.capture import scope_marks
-from attnprof.capture.joining import NODE, Event, Joined, Kernel, Kind, join
+from attnprof.capture.joining import join
+from attnprof.capture.step_events import NODE, Event, Joined, Kernel, Kind
 from attnprof.core.errors import AttnprofError
 
 #: What the profiler's library reads once, when it begins: from this level on it says nothing on its own.
