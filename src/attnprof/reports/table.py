@@ -9,7 +9,7 @@ from attnprof.analysis.report import PHASES, Report
 from attnprof.core.cost import Cost
 from attnprof.core.roofline import Attainable
 from attnprof.core.units import Units, share
-from attnprof.reports import comparison, layer_times, memory_view, roofline, training
+from attnprof.reports import comparison, layer_times, memory_view, roofline, serving, training
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Columns, Line, layouts
 from attnprof.reports.fitted import fitted
@@ -45,6 +45,7 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
         _totals(report, phases, view.units, width),
         rows[view.by](report, phases, view, width) if view.by in rows else [],
         _steps(report, phases, view, width),
+        _serving(report, view, width),
         _measured(report, view, width),
         roofline.what_if(report, phases, view.units, width),
         wrapped(coverage(report), width),
@@ -66,6 +67,13 @@ def _steps(report: Report, phases: Sequence[str], view: View, width: int) -> lis
     if view.by == "step" or (view.by == "module" and report.trace.step_labels):
         return step_table(report, phases, view.units, width, report.roofline)
     return []
+
+
+def _serving(report: Report, view: View, width: int) -> list[str]:
+    """Prefill and decode on each device, below the steps of a generation."""
+    if view.phase is not None or not (view.by == "step" or (view.by == "module" and report.trace.step_labels)):
+        return []
+    return [line for spec in report.devices for line in serving.lines(report, spec, view.units, width)]
 
 
 def _measured(report: Report, view: View, width: int) -> list[str]:
