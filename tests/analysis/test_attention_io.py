@@ -155,6 +155,8 @@ def test_on_chip_memory_is_that_of_one_unit() -> None:
     whole = predicted(N, 64, 20 * 2**20 // 2)
     assert (whole.tiled_bytes, whole.gain, whole.tiled_ratio) == (None, None, None)
     assert whole.valid_from == 20 * 2**20 // 2 // 64
+    # T² dh / M, without the factor dh that is missing in it, would be less than Q, K, V and the output once.
+    assert round(N * N * 64 / whole.on_chip_elements) == 410 < 4 * N * 64 == elements(whole.compulsory_bytes)
     for edge in (64, 64 * N):
         assert predicted(N, 64, edge).tiled_bytes is not None
     assert predicted(N, 64, 64 * N + 1).tiled_bytes is None

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +52,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "num_key_value_heads": None}),
     ("mistral", {"sliding_window": None}),
     ("qwen2", {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 4}),
+    ("qwen2", {"use_sliding_window": True, "max_window_layers": 0, "sliding_window": 3}),
     ("qwen2_moe", {"decoder_sparse_step": 2, "mlp_only_layers": [1], "num_hidden_layers": 4}),
     ("qwen3_moe", {"mlp_only_layers": [0], "attention_bias": True}),
     ("gemma2", {"layer_types": ["full_attention", "sliding_attention", "full_attention"]}),
@@ -162,10 +165,20 @@ def test_experts_are_read_once_each(rows: int, met: int) -> None:
     assert matrix.parameters == 5 * (3 * 4 + 4)
 
 
+def test_the_document_names_every_family() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    listed = re.search(r"^`model_type` is one of ([^.]*)\.", text, re.MULTILINE)
+    assert listed is not None
+    assert re.findall(r"`(\w+)`", listed[1]) == list(FAMILIES)
+
+
 # Bad input
 
 LLAMA = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 9}
 LLAMA |= {"intermediate_size": 48}
+
+MOE = {**LLAMA, "model_type": "qwen3_moe", "num_key_value_heads": 2, "num_experts": 4, "num_experts_per_tok": 2}
+MOE |= {"moe_intermediate_size": 8}
 
 
 @pytest.mark.parametrize(
@@ -192,6 +205,12 @@ LLAMA |= {"intermediate_size": 48}
         ({**LLAMA, "model_type": "gemma2", "num_key_value_heads": 2, "layer_types": ["x", "y"]}, "a layer of 'x'"),
         ({**LLAMA, "model_type": "gemma2", "num_key_value_heads": 2, "layer_types": []}, "2 layers, and layer_types"),
         ({**LLAMA, "model_type": "stablelm", "qk_layernorm": True}, "has qk_layernorm=True: only False has a closed f"),
+        ({**LLAMA, "num_hidden_layers": 10**12}, "has 1,000,000,000,000 layers: at most 10,000 are taken for real"),
+        ({**LLAMA, "tie_word_embeddings": "no"}, "tie_word_embeddings is true or false, not 'no'"),
+        ({**LLAMA, "attention_bias": 1}, "attention_bias is true or false, not 1"),
+        ({**MOE, "mlp_only_layers": 3}, "mlp_only_layers is a list of layers, not 3"),
+        ({**MOE, "num_experts_per_tok": 9}, "num_experts_per_tok can be at most num_experts"),
+        ({**MOE, "num_experts": None}, "the config, of a qwen3_moe, has no num_experts"),
         ([1], "a config is a mapping or the path of a config.json, not a list"),
     ],
 )

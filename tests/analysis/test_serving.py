@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+import torch
 
 import attnprof
 from attnprof.analysis.matmul_intensity import matmul_intensity, rows_above
@@ -264,6 +265,9 @@ def test_notes() -> None:
         ({"kv": 0}, "kv must be a whole number above zero, not 0."),
         ({"kv": 2.5}, "kv must be a whole number above zero, not 2.5."),
         ({"batch": 0}, "batch must be a whole number above zero, not 0."),
+        ({"batch": 2.5}, "batch must be a whole number above zero, not 2.5."),
+        ({"batch": None}, "batch must be a whole number above zero, not None."),
+        ({"batch": "1,8"}, "batch must be a whole number above zero, not '1,8'."),
         ({"batch": []}, "no batch was given: name at least one, as in batch=[1, 8, 64]."),
         ({"prompt": 3}, "a decode step has one new token: prompt is for phase='prefill'."),
         ({"phase": "prefill", "prompt": 9, "kv": 4}, "prompt can be at most kv: prompt=9 is more than kv=4."),
@@ -282,6 +286,10 @@ def test_mistakes(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(AttnprofError) as raised:
         attnprof.serving(LLAMA, **{"kv": 4096, **changes})
     assert str(raised.value).startswith(sentence)
+
+
+def test_a_dtype_of_torch_is_one() -> None:
+    assert attnprof.serving(LLAMA, kv=1, dtype=torch.float32).rows == attnprof.serving(LLAMA, kv=1, dtype="fp32").rows
 
 
 def test_learned_positions_end() -> None:

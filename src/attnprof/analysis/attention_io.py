@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from attnprof.core.device import DeviceSpec, peak_dtype
 from attnprof.core.errors import AttnprofError
@@ -90,7 +91,7 @@ def attention_io(
     from attnprof.analytic import predict
 
     positive(T=T, dh=dh, B=B, H=H, **({} if M is None else {"M": M}))
-    name = peak_dtype(dtype)
+    name = peak_dtype(str(dtype))
     one_of(DTYPES, dtype=name)
     spec = device if isinstance(device, DeviceSpec) else catalog.device(device)
     if M is None:
@@ -99,11 +100,11 @@ def attention_io(
         M = spec.on_chip_bytes_per_unit // width(name)
     if spec.bandwidth_bytes_per_s is None:
         raise AttnprofError(f"{spec.id} has no known bandwidth, so nothing is known about traffic on it.")
-    sizes = {"B": B, "H": H, "T": T, "dh": dh, "e": width(name)}
+    sizes: dict[str, Any] = {"B": B, "H": H, "T": T, "dh": dh, "e": width(name)}
     if dh > M:
         raise AttnprofError(f"M must be at least dh, or no row fits on chip: M={M} is below dh={dh}.")
 
-    def moved(formula: str, **more: int) -> int:
+    def moved(formula: str, **more: Any) -> int:
         theory = predict(formula, **sizes, **more)
         return theory.evaluate("read_bytes", "forward") + theory.evaluate("write_bytes", "forward")
 

@@ -14,6 +14,9 @@ from attnprof.analysis.decoder_families import FAMILIES, Family, Flag
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.sizes import at_most, divides
 
+#: More layers are a mistake in the file, and would take long.
+_MOST_LAYERS = 10_000
+
 
 def read(config: Mapping[str, Any] | str | os.PathLike[str], model_type: str | None = None) -> Decoder:
     """The decoder of a config: a mapping, the path of a ``config.json``, or of the folder that holds one.
@@ -80,6 +83,8 @@ class _Config:
         if self.table.get(field, expected) != expected:
             raise AttnprofError(f"{self.where} has {field}={self.table[field]!r}: only {expected!r} has a closed form.")
         d, depth, vocabulary = (self._whole(family.names[s]) for s in "dLV")
+        if depth > _MOST_LAYERS:
+            raise AttnprofError(f"{self.where} has {depth:,} layers: at most {_MOST_LAYERS:,} are taken for real.")
         if self.table.get("word_embed_proj_dim", d) != d:
             raise AttnprofError(
                 f"{self.where} has word_embed_proj_dim={self.table['word_embed_proj_dim']!r}: only {d}, its width, has "
@@ -91,14 +96,13 @@ class _Config:
         positions = longest if family.extra_positions is not None else None
         if family.extra_positions is not None and positions is None:
             raise AttnprofError(f"{self.where} has no {family.names['N']}.")
-        tied = self.table.get("tie_word_embeddings")
         return Decoder(
             self.model_type,
             d,
             vocabulary,
             tuple((count, layer) for layer, count in layers.items()),
             Matrix(d, vocabulary, self._flag(family.head_bias)),
-            family.tied if tied is None else bool(tied),
+            self._truth("tie_word_embeddings", family.tied),
             family.norm * d,
             positions,
             0 if positions is None else (positions + (family.extra_positions or 0)) * d,
@@ -150,7 +154,10 @@ class _Config:
         if self.family.experts is None:
             return False
         step = self._optional("decoder_sparse_step") or 1
-        return layer not in (self.table.get("mlp_only_layers") or ()) and (layer + 1) % step == 0
+        dense = self.table.get("mlp_only_layers") or []
+        if not isinstance(dense, list | tuple):
+            raise AttnprofError(f"{self.where}: mlp_only_layers is a list of layers, not {dense!r}.")
+        return layer not in dense and (layer + 1) % step == 0
 
     def _width(self, d: int) -> int:
         """The feed-forward width; models after GPT-2 have 4 d where they do not say."""
@@ -162,7 +169,7 @@ class _Config:
         family = self.family
         if family.window == "none":
             return [None] * depth
-        if family.window.endswith("asked") and not self.table.get("use_sliding_window"):
+        if family.window.endswith("asked") and not self._truth("use_sliding_window", False):
             return [None] * depth
         window = self._optional("sliding_window", family.usual_window)
         if window is None:
@@ -178,8 +185,10 @@ class _Config:
                     )
             limited = [kind == "sliding_attention" for kind in kinds]
         elif family.window == "last asked":
-            first = self._optional("max_window_layers", 28)
-            limited = [i >= (first or 0) for i in range(depth)]
+            first = 28 if self.table.get("max_window_layers", 28) else 0
+            if first:
+                first = self._optional("max_window_layers", first) or 0
+            limited = [i >= first for i in range(depth)]
         elif family.window == "most":
             every = self._optional("sliding_window_pattern", 6) or 6
             limited = [(i + 1) % every != 0 for i in range(depth)]
@@ -219,7 +228,14 @@ class _Config:
         if isinstance(flag, bool):
             return flag
         name, _, usual = flag.partition("=")
-        return bool(self.table.get(name, usual == "true"))
+        return self._truth(name, usual == "true")
+
+    def _truth(self, name: str, usual: bool) -> bool:
+        """A field that is true or false; null is as good as missing."""
+        value = self.table.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise AttnprofError(f"{self.where}: {name} is true or false, not {value!r}.")
+        return usual if value is None else value
 
     def _dtype(self) -> str | None:
         for name in ("torch_dtype", "dtype"):

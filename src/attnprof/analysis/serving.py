@@ -58,7 +58,7 @@ def serving(
     model = decoder_config.read(config, model_type)
     if model.positions is not None and model.positions < S:
         raise AttnprofError(f"the {model.model_type} has {model.positions} positions: kv={S} is more.")
-    kind = _dtype(dtype or model.dtype or "bfloat16")
+    kind = _dtype(str(dtype or model.dtype or "bfloat16"))
     step = _Step(model, T, S, width(kind))
     ceilings = tuple(_ceiling(_spec(one), kind, step) for one in _listed(device))
     rows = tuple(step.row(b, ceiling) for ceiling in ceilings or (None,) for b in batches)
@@ -164,7 +164,7 @@ def _ceiling(spec: DeviceSpec, dtype: str, step: _Step) -> Ceiling:
 
 
 def _batches(batch: int | Iterable[int]) -> list[int]:
-    found = [batch] if isinstance(batch, int) else list(batch)
+    found: list[Any] = list(batch) if isinstance(batch, Iterable) and not isinstance(batch, str) else [batch]
     if not found:
         raise AttnprofError("no batch was given: name at least one, as in batch=[1, 8, 64].")
     for each in found:
