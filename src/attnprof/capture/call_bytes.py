@@ -56,8 +56,7 @@ def hidden(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, o
         if kind in PLAIN:
             _count_once(value, known, found)
         elif kind is tuple or kind is list:
-            items: Sequence[Any] = value
-            for position, item in enumerate(items):
+            for position, item in enumerate(value):
                 if position < seen and item.__class__ in PLAIN:
                     _count_once(item, known, found)
                 else:
@@ -163,7 +162,7 @@ def _items(value: Any) -> Iterable[Any] | None:
     return None
 
 
-def _count_once(tensor: Tensor, known: set[int], found: list[Any]) -> None:
+def _count_once(tensor: Any, known: set[int], found: list[Any]) -> None:
     """A tensor was noted: take back what of it was noted before, or is not there (an expanded dimension)."""
     if tensor.layout is not _STRIDED:
         found += UNKNOWN  # how much it holds is not a matter of its shape
