@@ -104,7 +104,8 @@ def drive(
             notes += steady
             state.put_back(gradients=False)
         once = [1 for _ in optimizers]
-        step.run(repeated=once)
+        with torch.random.fork_rng(devices=state.devices):
+            step.run(repeated=once)
         if timed is not None:
 
             def again(around: Around) -> None:
