@@ -46,6 +46,7 @@ class Fixed(nn.Linear):
 
 def matrix(): return nn.Linear({WIDTH}, {WIDTH}, bias=False), (torch.ones({ROWS}, {WIDTH}),)
 def stack(): return Stack(), (torch.ones({ROWS}, {WIDTH}, requires_grad=True),)
+def layers(): return nn.Sequential(*(nn.Linear(1000, 1000, bias=False) for _ in range(6))), (torch.ones(1, 1000),)
 def fixed(): return Fixed(8, 8), (torch.ones(2, 8),)
 def never(): raise RuntimeError("the run began")
 """
@@ -137,6 +138,33 @@ def test_a_saved_run_without_memory_has_no_verdict(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines()[-1] == (
         "h100-sxm: memory was not tracked, so whether the run fits is not known."
     )
+
+
+def test_an_optimizer_steps_as_it_would_on_the_device(run, folder: Path) -> None:
+    """PyTorch's default is foreach on a GPU, a loop on a CPU; a variant that was asked for stays."""
+    (folder / "cpu.json").write_text('{"id": "cpu", "figures": {"memory_gib": 64}}')
+    arguments = ("big.py:layers", "--fake", "--device")
+    said, *rest = run(*arguments, "h100-sxm", "--optimizer", "adamw,lr=0.1")[1]
+    assert said.startswith(
+        "The optimizer steps as foreach: PyTorch's default on h100-sxm, with the temporaries of all "
+    )
+    assert run(*arguments, "h100-sxm", "--optimizer", "adamw:foreach,lr=0.1")[1][-3:] == rest[-3:]
+    loop = run(*arguments, "h100-sxm", "--optimizer", "adamw:loop,lr=0.1")[1]
+    on_cpu = run(*arguments, "cpu.json", "--optimizer", "adamw,lr=0.1")[1]
+    assert loop[0].startswith("h100-sxm: fits")
+    assert on_cpu[0].startswith("cpu: fits")
+    # The loop holds sqrt(v), its quotient and, in a variable, that of the layer before; foreach sqrt(v) of all layers.
+    bytes_of_layer = 1000 * 1000 * F32
+    assert peaks(loop)["as it is"] == peaks(on_cpu)["as it is"]
+    assert peaks([said, *rest][1:])["as it is"] - peaks(loop)["as it is"] == (LAYERS - 3) * bytes_of_layer
+
+
+def test_a_run_on_real_tensors_keeps_its_optimizer(run) -> None:
+    _, lines, _ = run("big.py:fixed", "--optimizer", "adamw", "--device", "h100-sxm")
+    assert " ".join(lines[:2]).startswith(
+        "The optimizer stepped as the CPU's loop. --optimizer adamw:foreach is PyTorch"
+    )
+    assert run("big.py:fixed", "--optimizer", "adamw:loop", "--device", "h100-sxm")[1][0].startswith("h100-sxm: fits")
 
 
 def test_what_applies_already_is_not_offered(run) -> None:

@@ -72,6 +72,14 @@ def parse(text: str) -> OptimizerSpec:
     return OptimizerSpec(text, kind, options)
 
 
+def as_foreach(text: str) -> str | None:
+    """The name with the variant ``foreach``; None where one is asked for already, or the optimizer has none."""
+    match = _NAME.fullmatch(text)
+    if match is None or match["variant"] is not None or "foreach" not in _taken(parse(text).kind):
+        return None
+    return f"{match['name']}:foreach" + ("" if match["options"] is None else f",{match['options']}")
+
+
 _LIKE = "adamw, adamw:fused or sgd,momentum=0.9"
 
 

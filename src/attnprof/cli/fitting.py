@@ -65,6 +65,25 @@ def verdicts(
         yield from refused
 
 
+def as_stepped(optimizer: str, specs: Sequence[DeviceSpec], fake: bool) -> tuple[str, str]:
+    """The optimizer as PyTorch steps it by default on the devices, and the sentence that says so.
+
+    On GPUs that is ``foreach``, on a CPU a loop over the parameters. A run on real tensors stays what it is,
+    and the sentence says what differs.
+    """
+    from attnprof.capture import optimizers
+
+    named = [spec.id for spec in specs if spec.steps_by_foreach]
+    foreach = optimizers.as_foreach(optimizer) if named else None
+    if foreach is None:
+        return optimizer, ""
+    on = f"PyTorch's default on {', '.join(named)}, with the temporaries of all parameters at once"
+    if fake:
+        loop = foreach.replace(":foreach", ":loop", 1)
+        return foreach, f"The optimizer steps as foreach: {on}. --optimizer {loop} is the CPU's loop over them."
+    return optimizer, f"The optimizer stepped as the CPU's loop. --optimizer {foreach} is {on}."
+
+
 def where(peaks: Sequence[tuple[str, int]], specs: Sequence[DeviceSpec], units: Units) -> list[str]:
     """Aligned lines, one per way to run: what it is called, its peak, and which devices that fits."""
     needs = [units.text(peak, "bytes") for _, peak in peaks]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -97,8 +98,10 @@ def run(
     from attnprof.capture.plans import Plan
 
     plan = Plan(dtype=dtype, autocast=autocast, checkpoint=checkpoint, freeze=freeze or ())
+    stepped = ""
     if optimizer is not None:
         optimizers.parse(optimizer)
+        optimizer, stepped = fitting.as_stepped(optimizer, devices, fake)
     if generate is not None:
         generation.check(generate, backward or checkpoint or loss is not None or optimizer is not None)
         if training:
@@ -148,7 +151,7 @@ def run(
             report.save(output)
         if plot is not None:
             on_devices.draw(report, plot)
-    fitting.show(fitting.verdicts(report, devices, view, request, made))
+    fitting.show(chain([stepped] if stepped else [], fitting.verdicts(report, devices, view, request, made)))
     if strict:
         report.require_priced()
     if strict_prediction:

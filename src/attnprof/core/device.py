@@ -49,6 +49,8 @@ _WIDER: dict[str, tuple[tuple[str, ...], ...]] = {
     "int16": (("int32", "float32"), ("float64",)),
     "int32": (("int64", "float64"),),
 }
+#: What NVIDIA, AMD and Intel call the units of the GPUs that PyTorch has foreach kernels for.
+_FOREACH_UNITS = ("SM", "CU", "Xe-core")
 #: PyTorch computes pointwise and reduction kernels on these in float32, and converts on load and store.
 _COMPUTED_IN_FLOAT32 = ("float16", "bfloat16")
 
@@ -130,6 +132,11 @@ class DeviceSpec:
     def capacity_bytes(self) -> int | None:
         """The memory there is to fill: what a driver reports where that is known, else the label's."""
         return self.memory_bytes if self.memory_reported_bytes is None else self.memory_reported_bytes
+
+    @property
+    def steps_by_foreach(self) -> bool:
+        """Whether PyTorch steps optimizers with foreach kernels there, unless told otherwise: on CUDA, ROCm and XPU."""
+        return self.unit in _FOREACH_UNITS
 
     def provenance(self, figure: str) -> Provenance | None:
         """Where a figure (``"memory_bytes"``) or the reported names (``"reported_as"``) come from."""
