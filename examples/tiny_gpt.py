@@ -27,10 +27,11 @@ class Attention(nn.Module):
 
 @attnprof.predicts(Attention)
 def attention(module: Recorded, call: Given) -> attnprof.Prediction:
-    """What theory says of one call: without this, the table would say that attention is not predicted."""
+    """What theory says of the contractions of one call; without this, the table says that they are not predicted."""
     x = call.input(0)
     batch, length, width = x.shape
-    return attnprof.predict("mha-sdpa", B=batch, T=length, d=width, H=HEADS, causal=True, input_grad=x.needs_grad)
+    theory = attnprof.predict("mha-sdpa", B=batch, T=length, d=width, H=HEADS, causal=True, input_grad=x.needs_grad)
+    return theory.of("matmul")  # its matrices have no biases
 
 
 class MLP(nn.Module):

@@ -139,7 +139,7 @@ def test_frozen_mechanisms() -> None:
     report = attnprof.run(net, (torch.randn(2, 5, 8),), backward=True, strict_prediction=True)
     product, scores = 2 * 2 * 5 * 8 * 8, 2 * 2 * 5 * 5 * 8
     # dW of k, v and the output matrix, dX of the output matrix; dv, dp and dk: q is constant.
-    (backward,) = [c for c in report.comparisons if (c.module, c.phase) == ("", "backward")]
+    (backward,) = [c for c in report.comparisons if (c.module, c.phase, c.kind) == ("", "backward", "matmul")]
     assert backward.predicted == backward.measured == 4 * product + 3 * scores
 
 

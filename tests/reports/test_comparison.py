@@ -6,10 +6,14 @@ import json
 
 import pytest
 import torch
+from sympy import Integer
 from torch import Tensor, nn
 
 import attnprof
+from attnprof.analysis.comparison import PredictionError
 from attnprof.analysis.report import Report
+from attnprof.analytic.binding import Given, Recorded
+from attnprof.analytic.prediction import Term
 from attnprof.core.comparison import OpShare
 from attnprof.core.trace import Call, ParameterRecord
 from attnprof.core.units import Units
@@ -168,3 +172,35 @@ def test_other_formats(report: attnprof.Report) -> None:
     assert head["measured"] == head["predicted"] == head["terms"][0]["value"] == 2 * N * D * D
     assert head["residual"] == 0
     assert [c["residual"] for c in comparisons if c["module"] == "blocks.1"] == [OWN]
+
+
+class Biased(nn.Module):
+    """Predicted without its bias: N D additions that theory does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(D, D)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x)
+        return y
+
+
+@attnprof.predicts(Biased)
+def biased(module: Recorded, call: Given) -> attnprof.Prediction:
+    terms = [Term("product", "forward", "matmul_flops", Integer(2 * N * D * D))]
+    return attnprof.Prediction("biased", (*terms, Term("bias", "forward", "vector_flops", Integer(0))))
+
+
+def test_a_residual_of_vector_flops_is_named_where_theory_states_them() -> None:
+    for model, name in ((Biased(), "Biased"), (nn.Sequential(Biased()), "0")):
+        report = attnprof.run(model, (torch.randn(N, D),))
+        (vector,) = [c for c in report.comparisons if c.kind == "vector"]
+        assert (vector.residual, [op.op for op in vector.ops]) == (N * D, ["aten.addmm.default"])
+        text = render(report, width=150)
+        assert row(text, name).endswith(f"vector +{N * D} in addmm x1")
+        assert row(text, "linear").endswith("= theory")
+        with pytest.raises(PredictionError, match="forward vector FLOPs"):
+            report.theory.require_exact()
+    of_model = sentences(attnprof.run(Biased(), (torch.randn(N, D),)), Units())
+    assert of_model == [f"theory: 2 of 2 modules predicted, residual 0, forward vector FLOPs +{N * D} FLOP in addmm x1"]

@@ -6,13 +6,15 @@ itself is unexplained, and named.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from attnprof.analysis.comparison_of_models import states, work
 from attnprof.analysis.memory import MemorySummary
-from attnprof.analysis.tree import ModuleNode, again
+from attnprof.analysis.shares import explaining, merged, own_shares
+from attnprof.analysis.tree import ModuleNode
 from attnprof.analytic.binding import Recorded, binding
-from attnprof.analytic.prediction import Phase, Quantity
+from attnprof.analytic.prediction import Phase
 from attnprof.analytic.theory import PHASES, Theory, theory
 from attnprof.core.comparison import Comparison, OpShare, TermValue
 from attnprof.core.errors import AttnprofError
@@ -20,7 +22,7 @@ from attnprof.core.trace import ModuleRecord
 from attnprof.core.work import PricedOp
 
 _WITHIN = "a checkpoint inside it ran some of it again"
-_ZOO, _OUTSIDE = "attnprof.zoo.", "(outside)"
+_ZOO = "attnprof.zoo."
 
 
 class PredictionError(AttnprofError):
@@ -93,9 +95,10 @@ def compare(root: ModuleNode, priced: list[PricedOp], memory: MemorySummary | No
     active = [phase for phase in PHASES if seen[phase].measured or comparer.any_expected[phase]]
     order = {node.fqn: position for position, node in enumerate(root.walk())}
     rows = [c for c in comparer.found if c.phase in active]
+    rows += comparer.of_work
     known = comparer.theory(root)
     if known is not None and not known.own and "forward" not in known.missing:
-        rows += _of_whole_model(root, known, None if root.fqn in comparer.reasons else memory)
+        rows += states(root, known, None if root.fqn in comparer.reasons else memory)
     rows.sort(key=lambda c: order[c.module])  # phases and quantities keep their order
     return Compared(tuple(rows), comparer.reasons, tuple(comparer.modules), tuple(comparer.predicted))
 
@@ -106,6 +109,7 @@ class _Comparer:
     def __init__(self, priced: list[PricedOp]) -> None:
         self.priced = priced
         self.found: list[Comparison] = []
+        self.of_work: list[Comparison] = []
         self.reasons: dict[str, str] = {}
         self.modules: list[str] = []
         self.predicted: list[str] = []
@@ -119,7 +123,7 @@ class _Comparer:
         if known is not None and _is_recomputed_within(node, whole):
             known = replace(known, missing={"recompute": _WITHIN, **known.missing})
         inside = [(child, self.visit(child, covered or whole)) for child in node.children]
-        own = _own_ops(node, self.priced)
+        own = own_shares(node, self.priced)
         found: dict[Phase, Seen] = {}
         for phase in PHASES:
             parts = [(child.name, seen[phase]) for child, seen in inside]
@@ -130,6 +134,8 @@ class _Comparer:
                 expected = None  # a formula around it accounts for what it has none for
             found[phase] = Seen(measured, ops, expected)
             self._enter(node, known, phase, found[phase])
+        if known is not None and whole:
+            self.of_work += work(node, known, self.priced)
         if node.calls:
             self.modules.append(node.fqn)
             if known is not None and known.missing:
@@ -152,7 +158,7 @@ class _Comparer:
                 seen.measured,
                 seen.expected.predicted,
                 seen.expected.terms,
-                tuple(_merged(seen.expected.unexplained)) if residual else (),
+                tuple(merged(seen.expected.unexplained)) if residual else (),
                 seen.expected.uncovered,
             )
         )
@@ -201,18 +207,6 @@ def _key(module: Recorded) -> object:
     return module.home, module.class_name, kept, parts, weights, module.ops, module.called, calls
 
 
-def _own_ops(node: ModuleNode, priced: list[PricedOp]) -> dict[Phase, list[OpShare]]:
-    """The contractions that a module ran itself, by phase."""
-    found: dict[Phase, list[OpShare]] = {phase: [] for phase in PHASES}
-    for (where, signature), calls in node.self_ops.items():
-        op = priced[signature]
-        for phase, cost in ((where, op.cost), (again(where), op.recompute)):
-            if phase in found and cost.matmul_flops:
-                share = OpShare(op.signature.op, node.fqn, calls, cost.matmul_flops * calls)
-                found[phase].append(share)
-    return found
-
-
 def _expected(
     known: Theory | None,
     phase: Phase,
@@ -226,7 +220,7 @@ def _expected(
         return None
     if known is not None and not known.own:
         predicted = known.total(phase)
-        return Expected(predicted, known.terms[phase], _explaining(ops, measured - predicted))
+        return Expected(predicted, known.terms[phase], explaining(ops, measured - predicted))
     if any(part.expected is None for _, part in parts):
         return None
     inside = [(name, part.expected) for name, part in parts if part.expected is not None]
@@ -238,67 +232,4 @@ def _expected(
         terms += known.terms[phase]
     rest = sum(op.amount for op in own) - (0 if known is None else known.total(phase))
     uncovered = sum(expected.uncovered for _, expected in inside) + (rest if known is None else 0)
-    return Expected(predicted, tuple(terms), [*_explaining(own, rest), *unexplained], uncovered)
-
-
-def _explaining(ops: Iterable[OpShare], residual: int) -> list[OpShare]:
-    """The op whose amount is the residual, where there is one; else all, dearest first."""
-    if not residual:
-        return []
-    merged = _merged(ops)
-    return [op for op in merged if op.amount == residual][:1] or merged
-
-
-def _merged(ops: Iterable[OpShare]) -> list[OpShare]:
-    """One entry for each op of a module, dearest first."""
-    found: dict[tuple[str, str], OpShare] = {}
-    for op in ops:
-        before = found.get((op.module, op.op))
-        calls, amount = (before.calls, before.amount) if before else (0, 0)
-        found[op.module, op.op] = OpShare(op.op, op.module, calls + op.calls, amount + op.amount)
-    return sorted(found.values(), key=lambda op: -op.amount)
-
-
-def _of_whole_model(root: ModuleNode, known: Theory, memory: MemorySummary | None) -> list[Comparison]:
-    """Parameters, bytes saved and the forward's vector FLOPs: of the model alone, for they depend on what is around."""
-    parameters = {p.ident: p for node in root.walk() for p in node.record.parameters}.values()
-    sizes = [(_size(p.shape), p.trainable) for p in parameters]
-    measured: dict[Quantity, int] = {
-        "parameters": sum(size for size, _ in sizes),
-        "trainable_parameters": sum(size for size, trainable in sizes if trainable),
-    }
-    if memory is not None and _builds_one_graph(root) and _is_in_one_dtype(root):
-        measured["saved_bytes"] = memory.saved_bytes
-    rows = [
-        Comparison("", known.formula, "", quantity, value, known.once[quantity])
-        for quantity, value in measured.items()
-        if quantity in known.once
-    ]
-    if known.vector_flops is not None and _is_in_one_dtype(root):
-        outside = root.find(_OUTSIDE).own("forward").vector_flops  # a loss
-        flops = root.inclusive("forward").vector_flops - outside
-        rows.append(Comparison("", known.formula, "forward", "vector_flops", flops, known.vector_flops))
-    return rows
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
-
-
-def _builds_one_graph(root: ModuleNode) -> bool:
-    """Whether all calls were alike, and a backward went through them or could have."""
-    kinds = [kind for kind in root.record.call_kinds if not kind.recomputed]
-    if len(kinds) != 1:
-        return False
-    outputs = zip(kinds[0].tensors, kinds[0].gradients, strict=True)
-    return kinds[0].backward or any(needed for text, needed in outputs if text.startswith("-> "))
-
-
-def _is_in_one_dtype(root: ModuleNode) -> bool:
-    """Whether contractions ran in the dtype of the weights: no autocast."""
-    dtypes = {p.dtype for node in root.walk() for p in node.record.parameters}
-    computed = {dtype for engine, dtype, _ in root.inclusive("forward").split if engine == "matmul"}
-    return len(dtypes | computed) <= 1
+    return Expected(predicted, tuple(terms), [*explaining(own, rest), *unexplained], uncovered)

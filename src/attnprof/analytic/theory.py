@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from attnprof.analytic.binding import Binding, Given, Recorded, binding
-from attnprof.analytic.prediction import Phase, Prediction, Quantity
+from attnprof.analytic.prediction import KINDS, Phase, Prediction, Quantity
 from attnprof.analytic.text import plain
 from attnprof.core.comparison import TermValue
 from attnprof.core.errors import AttnprofError
@@ -13,6 +13,7 @@ from attnprof.core.trace import Call
 
 #: The phases that are compared. What an optimizer does is no module's.
 PHASES: tuple[Phase, ...] = ("forward", "backward", "recompute")
+Terms = tuple[TermValue, ...]
 
 
 @dataclass
@@ -21,20 +22,25 @@ class Theory:
 
     ``own``: of the module's own ops alone, not of the modules in it. ``terms``: matmul FLOPs by phase, calls summed.
     ``missing``: phases that cannot be predicted, with the reason. ``once``: totals of one call, for what is kept and
-    not done: parameters, bytes saved by the largest call. ``vector_flops``: of the forward, calls summed; None where
-    there is no closed form.
+    not done: parameters, bytes saved by the largest call. ``work``: vector FLOPs, bytes read and bytes written, by
+    phase, calls summed; not there for what has no closed form.
     """
 
     formula: str
     own: bool = False
-    terms: dict[Phase, tuple[TermValue, ...]] = field(default_factory=dict)
+    terms: dict[Phase, Terms] = field(default_factory=dict)
     missing: dict[Phase, str] = field(default_factory=dict)
     once: dict[Quantity, int] = field(default_factory=dict)
-    vector_flops: int | None = 0
+    work: dict[tuple[Quantity, Phase], Terms] = field(default_factory=dict)
 
     def total(self, phase: Phase) -> int:
         """Matmul FLOPs of a phase."""
         return sum(term.value for term in self.terms.get(phase, ()))
+
+    def done(self, quantity: Quantity, phase: Phase) -> int | None:
+        """Vector FLOPs, bytes read or bytes written of a phase; None where there is no closed form."""
+        terms = self.work.get((quantity, phase))
+        return None if terms is None else sum(term.value for term in terms)
 
 
 def theory(module: Recorded) -> Theory | None:
@@ -43,7 +49,8 @@ def theory(module: Recorded) -> Theory | None:
     if bound is None or not module.calls:
         return None
     found = Theory("", bound.own)
-    sums: dict[tuple[Phase, str], TermValue] = {}
+    sums: dict[tuple[Quantity, Phase], dict[str, TermValue]] = {}
+    unknown: set[tuple[Quantity, Phase]] = set()
     for call, times in module.calls.items():
         if not call.returned:
             _without_end(found, call)
@@ -58,18 +65,16 @@ def theory(module: Recorded) -> Theory | None:
                 return None
             found.formula = found.formula or prediction.name
             for phase, made in _phases(call):
-                for term in _terms(prediction, made, times):
-                    before = sums.get((phase, term.name))
-                    value = term.value + (before.value if before else 0)
-                    sums[phase, term.name] = TermValue(term.name, value, term.expression)
+                _add(sums, unknown, prediction, made, phase, times)
             _once(found, prediction)
-            if not call.recomputed:
-                _add_vector(found, prediction, times)
         except AttnprofError as error:
             for phase in PHASES:
                 found.missing.setdefault(phase, str(error).rstrip("."))
     for phase in PHASES:
-        found.terms[phase] = tuple(term for (where, _), term in sums.items() if where == phase)
+        found.terms[phase] = tuple(sums.get(("matmul_flops", phase), {}).values())
+    for (quantity, phase), terms in sums.items():
+        if quantity != "matmul_flops" and (quantity, phase) not in unknown and phase not in found.missing:
+            found.work[quantity, phase] = tuple(terms.values())
     return found
 
 
@@ -101,19 +106,27 @@ def _phases(call: Call) -> list[tuple[Phase, Phase]]:
     return found
 
 
-def _terms(prediction: Prediction, phase: Phase, times: int) -> list[TermValue]:
-    return [
-        TermValue(term.name, times * prediction.value(term.expression), plain(term.expression))
-        for term in prediction.terms
-        if term.quantity == "matmul_flops" and term.phase == phase
-    ]
-
-
-def _add_vector(found: Theory, prediction: Prediction, times: int) -> None:
-    if prediction.work("vector", "forward") is None or found.vector_flops is None:
-        found.vector_flops = None
-    else:
-        found.vector_flops += times * prediction.evaluate("vector_flops", "forward")
+def _add(
+    sums: dict[tuple[Quantity, Phase], dict[str, TermValue]],
+    unknown: set[tuple[Quantity, Phase]],
+    prediction: Prediction,
+    made: Phase,
+    phase: Phase,
+    times: int,
+) -> None:
+    """Add what the formula has for a phase, ``made``, to the phase that it is done in."""
+    for kind, quantities in KINDS.items():
+        terms = prediction.work(kind, made)
+        for quantity in quantities:
+            if terms is None:
+                unknown.add((quantity, phase))
+                continue
+            found = sums.setdefault((quantity, phase), {})
+            for term in terms:
+                if term.quantity == quantity:
+                    before = found.get(term.name)
+                    value = times * prediction.value(term.expression) + (before.value if before else 0)
+                    found[term.name] = TermValue(term.name, value, plain(term.expression))
 
 
 def _once(found: Theory, prediction: Prediction) -> None:

@@ -24,6 +24,10 @@ class OpShare:
     amount: int
 
 
+#: Quantities of work -> the kind of it.
+_KINDS = {"matmul_flops": "matmul", "vector_flops": "vector", "read_bytes": "traffic", "write_bytes": "traffic"}
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """One quantity of one module, as it was measured and as theory has it, with all that is inside the module.
@@ -48,6 +52,11 @@ class Comparison:
     def residual(self) -> int:
         """Measured less predicted."""
         return self.measured - self.predicted
+
+    @property
+    def kind(self) -> str:
+        """``matmul``, ``vector`` or ``traffic``; empty for what is kept and not done: parameters, saved bytes."""
+        return _KINDS.get(self.quantity, "")
 
     @property
     def deviation(self) -> int:

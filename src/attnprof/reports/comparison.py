@@ -6,11 +6,18 @@ from collections.abc import Collection, Iterable, Sequence
 
 from attnprof.analysis.report import Report
 from attnprof.core.comparison import Comparison, OpShare
-from attnprof.core.units import Units
+from attnprof.core.units import Kind, Units
 from attnprof.reports.names import listed
 from attnprof.reports.text import shortened
 
 _AGREES, _UNCOVERED = "= theory", "not predicted"
+_BESIDE = ("vector", "traffic")
+#: The quantities of work beside matmul FLOPs: their kind of number, and their name in a cell.
+_OTHERS: dict[str, tuple[Kind, str]] = {
+    "vector_flops": ("flops", "vector"),
+    "read_bytes": ("bytes", "read"),
+    "write_bytes": ("bytes", "written"),
+}
 #: Of an op's name, at most so many characters.
 _LONGEST = 24
 
@@ -22,13 +29,16 @@ class Cells:
         self.units = units
         self.found: dict[str, list[Comparison]] = {}
         self.there = _any_formula(report)
+        self.others: dict[str, list[Comparison]] = {}
         for comparison in report.comparisons if self.there else ():
-            if comparison.quantity == "matmul_flops" and comparison.phase in phases:
-                self.found.setdefault(comparison.module, []).append(comparison)
+            if comparison.kind and comparison.phase in phases:
+                those = self.found if comparison.kind == "matmul" else self.others
+                those.setdefault(comparison.module, []).append(comparison)
 
     def cell(self, fqns: Iterable[str]) -> str:
         """Of a row that stands for these modules: that theory agrees, or by how much it does not, and in what ops.
 
+        It is about matmul FLOPs, or else, where these agree, about vector FLOPs or bytes that do not.
         What modules without a formula run themselves contradicts nothing: it says ``not predicted: `` and how much.
         Empty for modules of which theory says nothing.
         """
@@ -37,7 +47,7 @@ class Cells:
         residual = sum(comparison.residual for comparison in found)
         if not residual:
             known = any(comparison.formula or comparison.predicted for comparison in found)
-            return _AGREES if known else ""
+            return self._other(names) or (_AGREES if known else "")
         ops = [op for comparison in found for op in comparison.ops]
         inside = any(op.module not in names for op in ops)  # a row below says more
         text = difference(residual, () if inside else ops, self.units) + (" inside" if inside else "")
@@ -45,14 +55,26 @@ class Cells:
             return text
         return f"{_UNCOVERED}: {text.removeprefix('+')}"
 
+    def _other(self, names: Collection[str]) -> str:
+        """``vector +1.20 k in add x2``, of the first quantity beside matmul FLOPs that has a residual."""
+        for quantity, (kind, name) in _OTHERS.items():
+            found = [c for fqn in names for c in self.others.get(fqn, ()) if c.quantity == quantity]
+            residual = sum(c.residual for c in found)
+            if residual:
+                ops = [op for c in found for op in c.ops]
+                return f"{name} {difference(residual, ops, self.units, kind=kind)}"
+        return ""
 
-def difference(residual: int, ops: Sequence[OpShare], units: Units, *, named: bool = False) -> str:
+
+def difference(
+    residual: int, ops: Sequence[OpShare], units: Units, *, named: bool = False, kind: Kind = "matmul"
+) -> str:
     """``+2.10 G in bmm x12``, or with the unit named: ``+2.10 GFLOP in bmm x12``."""
     calls: dict[str, int] = {}
     for op in ops:
         name = shortened(op.op.rpartition(".")[0].removeprefix("aten.") or op.op, _LONGEST, tail=_LONGEST // 2)
         calls[name] = calls.get(name, 0) + op.calls
-    size = units.named(abs(residual), "matmul") if named else units.text(abs(residual), "matmul")
+    size = units.named(abs(residual), kind) if named else units.text(abs(residual), kind)
     text = f"{'+' if residual > 0 else '-'}{size}"
     if not calls:
         return text
@@ -76,12 +98,16 @@ def sentences(report: Report, units: Units) -> list[str]:
     rest = f"{difference(residual, ops, units, named=True)}{where}" if residual else "0"
     if residual and not deviates:
         rest = f"0; {_UNCOVERED}, for want of a formula: {rest.removeprefix('+')}"
-    states = "".join(
-        f", {c.quantity.replace('_', ' ')} {'+' if c.residual > 0 else ''}{c.residual:,}"
-        for c in theory.comparisons
-        if not c.phase and c.residual
-    )
-    return [f"{found}, residual {rest}{states}", *_not_predicted(report)]
+    more = [f"{c.quantity.replace('_', ' ')} {c.residual:+,}" for c in theory.comparisons if not c.phase and c.residual]
+    more += [_in_phase(c, units) for c in theory.comparisons if not c.module and c.kind in _BESIDE and c.residual]
+    return [f"{found}, residual {', '.join((rest, *more))}", *_not_predicted(report)]
+
+
+def _in_phase(comparison: Comparison, units: Units) -> str:
+    """``backward vector FLOPs +1.20 kFLOP in add x2``."""
+    kind, _ = _OTHERS[comparison.quantity]
+    what = f"{comparison.phase} {comparison.quantity.replace('_', ' ').replace('flops', 'FLOPs')}"
+    return f"{what} {difference(comparison.residual, comparison.ops, units, named=True, kind=kind)}"
 
 
 def _not_predicted(report: Report) -> list[str]:
