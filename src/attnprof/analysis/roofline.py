@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from attnprof.analysis import steps, tree
-from attnprof.analysis.roofline_clock import NONE, Clock, Ticks, kinds
+from attnprof.analysis.roofline_clock import NONE, Clock, Sums, Ticks, kinds
 from attnprof.analysis.roofline_fused import Amount, Fused, fuse
 from attnprof.analysis.roofline_notes import sentences
 from attnprof.analysis.tree import ModuleNode
@@ -90,16 +90,17 @@ class Roofline:
         """Every op (``aten.mm.default``) by name, longest time first; they add up to the total or the phase."""
         calls: Counter[str] = Counter()
         costs: dict[str, Cost] = {}
-        times: dict[str, Ticks] = {}
+        sums = Sums()
         for (where, signature), count in self._counted(self._trace.counts()).items():
-            op, (own, again) = self._priced[signature], self._times[signature]
-            name = op.signature.op
-            for part, cost, ticks in ((where, op.cost, own), (tree.again(where), op.recompute, again)):
+            op, time = self._priced[signature], self._times[signature]
+            name, again = op.signature.op, tree.again(where)
+            for part, cost, ticks in ((where, op.cost, time.own), (again, op.recompute, time.again)):
                 if phase in (None, part) and (part == where or cost):
                     costs[name] = costs.get(name, ZERO) + cost * count
-                    times[name] = times.get(name, NONE) + ticks * count
-            if phase in (None, where) or (op.recompute and phase == tree.again(where)):
+                    sums.add(name, time.bound, ticks * count)
+            if phase in (None, where) or (op.recompute and phase == again):
                 calls[name] += count
+        times = sums.ticks()
         order = sorted(times, key=lambda name: (-times[name].total, -costs[name].flops, name))
         return {
             name: OperatorPoint(name, phase, calls[name], costs[name], self._clock.attainable(times[name]))
@@ -206,14 +207,13 @@ class Roofline:
 
     def _sums(self, calls: _Calls) -> dict[str, Ticks]:
         """The time of op calls by phase."""
-        found: dict[str, Ticks] = {}
+        sums = Sums()
         for (where, signature), count in calls.items():
-            phase = _shown(where)
-            own, again = self._times[signature]
-            found[phase] = found.get(phase, NONE) + own * count
+            phase, (bound, own, again) = _shown(where), self._times[signature]
+            sums.add(phase, bound, own * count)
             if again:
-                found[tree.again(phase)] = found.get(tree.again(phase), NONE) + again * count
-        return found
+                sums.add(tree.again(phase), bound, again * count)
+        return sums.ticks()
 
     def _counted(self, pairs: Mapping[tuple[int, int], int]) -> Counter[tuple[str, int]]:
         """Calls by phase and signature, from those by signature and scope."""
@@ -238,15 +238,15 @@ class Roofline:
 
     def _check(self) -> None:
         """Raise unless the times of the modules add up to those of the ops, counted without the tree."""
-        modules = sum((ticks for own in self._own for ticks in own.values()), NONE)
-        ops = NONE
+        calls: Counter[int] = Counter()
         for (signature, _), count in self._trace.counts().items():
-            own, again = self._times[signature]
-            ops += (own + again) * count
-        if modules != ops or sum(self._inclusive[0].values(), NONE) != ops:
+            calls[signature] += count
+        ops = sum((time.own + time.again) * calls[signature] for signature, time in enumerate(self._times))
+        modules = sum(ticks.total for own in self._own for ticks in own.values())
+        if modules != ops or sum(ticks.total for ticks in self._inclusive[0].values()) != ops:
             raise ConservationError(
-                f"on {self.device.id} the times of the modules add up to {self._clock.seconds(modules.total)} s, those "
-                f"of the ops to {self._clock.seconds(ops.total)} s: a defect in attnprof, please report it."
+                f"on {self.device.id} the times of the modules add up to {self._clock.seconds(modules)} s, those "
+                f"of the ops to {self._clock.seconds(ops)} s: a defect in attnprof, please report it."
             )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isfinite, lcm
+from typing import NamedTuple
 
 from attnprof.core.cost import Cost, Engine
 from attnprof.core.device import DeviceSpec
@@ -27,10 +28,6 @@ class Ticks:
     memory: int = 0
     launch: int = 0
 
-    @classmethod
-    def of(cls, bound: Bound, ticks: int) -> Ticks:
-        return cls(**{bound: ticks})
-
     @property
     def total(self) -> int:
         return self.compute + self.memory + self.launch
@@ -38,14 +35,16 @@ class Ticks:
     def __add__(self, other: Ticks) -> Ticks:
         return Ticks(self.compute + other.compute, self.memory + other.memory, self.launch + other.launch)
 
-    def __mul__(self, calls: int) -> Ticks:
-        return Ticks(self.compute * calls, self.memory * calls, self.launch * calls)
-
-    def __bool__(self) -> bool:
-        return bool(self.compute or self.memory or self.launch)
-
 
 NONE = Ticks()
+
+
+class OpTime(NamedTuple):
+    """The ticks of one op call: of its own work, and what its recomputed part adds to that. A call has one bound."""
+
+    bound: Bound
+    own: int
+    again: int = 0
 
 
 class Clock:
@@ -70,22 +69,21 @@ class Clock:
         self._byte = self._ticks(self.bandwidth)
         self._launch = round(overhead or 0) * (self.per_second // 10**9)
 
-    def op(self, op: PricedOp) -> tuple[Ticks, Ticks]:
-        """The time of one call: of its own work, and what its recomputed part adds to that.
+    def op(self, op: PricedOp) -> OpTime:
+        """The time of one call.
 
-        The call has one bound. A call without work (a view, an empty tensor) is not launched; of an op that
-        nobody priced the traffic is taken, by the default rule.
+        A call without work (a view, an empty tensor) is not launched; of an op that nobody priced the traffic is
+        taken, by the default rule.
         """
         own = self.arithmetic(op.cost)
         traffic = (op.cost.bytes + op.unknown_bytes) * self._byte
         launch = self._launch if op.cost or op.recompute or op.unknown_bytes else 0
         without = max(own, traffic, launch)
         if not op.recompute:
-            return Ticks.of(bound(own, traffic, launch), without), NONE
+            return OpTime(bound(own, traffic, launch), without)
         whole = own + self.arithmetic(op.recompute)
         traffic += op.recompute.bytes * self._byte
-        kind = bound(whole, traffic, launch)
-        return Ticks.of(kind, without), Ticks.of(kind, max(whole, traffic, launch) - without)
+        return OpTime(bound(whole, traffic, launch), without, max(whole, traffic, launch) - without)
 
     def arithmetic(self, cost: Cost) -> int:
         """The ticks of the arithmetic alone, engine after engine."""
@@ -109,6 +107,22 @@ class Clock:
     def _ticks(self, rate: Fraction | None) -> int:
         """Of one FLOP or byte."""
         return 0 if rate is None else self.per_second // rate.numerator * rate.denominator
+
+
+class Sums:
+    """Ticks of op calls, added up under some keys."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, dict[Bound, int]] = {}
+
+    def add(self, key: str, bound: Bound, ticks: int) -> None:
+        sums = self._sums.get(key)
+        if sums is None:
+            sums = self._sums[key] = {"compute": 0, "memory": 0, "launch": 0}
+        sums[bound] += ticks
+
+    def ticks(self) -> dict[str, Ticks]:
+        return {key: Ticks(**sums) for key, sums in self._sums.items()}
 
 
 def bound(compute: int, memory: int, launch: int) -> Bound:
