@@ -55,7 +55,7 @@ def layers_from_dict(data: dict[str, Any], *, modules: int) -> LayerTimes:
     ]
     if max((one.module for one in layers), default=0) >= modules:
         raise ValueError("a module has a time and is not there")
-    return LayerTimes(
+    found = LayerTimes(
         step=_decode(data["step"]),
         profiled=_decode(data["profiled"]),
         layers=tuple(layers),
@@ -63,6 +63,10 @@ def layers_from_dict(data: dict[str, Any], *, modules: int) -> LayerTimes:
         unattributed=_decode(data["unattributed"]),
         clock=as_text(data["clock"]),
     )
+    parts = [found.profiled, found.accumulation, found.unattributed, *(one.self_time for one in layers)]
+    if len({(one.count, len(one.sample_ns)) for one in parts}) > 1:
+        raise ValueError("the times of layers are not of as many steps as were profiled")
+    return found
 
 
 def _kind(item: dict[str, Any], events: int) -> StepKind:
