@@ -13,10 +13,13 @@ from types import SimpleNamespace
 import pytest
 
 import attnprof
+from attnprof.analysis.roofline_notes import sentences
 from attnprof.core import machine
+from attnprof.core.cost import ZERO
 from attnprof.core.device import DeviceSpec, Peak, Provenance
 from attnprof.core.errors import AttnprofError
 from attnprof.hardware import calibrated
+from attnprof.hardware.overrides import override
 from hardware.calibrations import CONDITIONS, calibration
 
 
@@ -202,6 +205,17 @@ def test_where_nothing_changed_there_is_no_doubt() -> None:
 
 def test_datasheets_hold_everywhere() -> None:
     assert calibrated.doubts(attnprof.device("h100-sxm")) == []
+    assert calibrated.remarks(attnprof.device("h100-sxm")) == []  # its notes are no remark
+
+
+@pytest.mark.usefixtures("as_measured")
+def test_a_machine_that_was_busy_when_it_was_measured() -> None:
+    busy = replace(SPEC, notes="The process got 50% of the processor time it asked for.")
+    remark = "When this was measured: The process got 50% of the processor time it asked for."
+    assert calibrated.remarks(SPEC) == []
+    assert calibrated.remarks(busy) == [remark]
+    assert calibrated.remarks(override(busy, ["bf16=1e12"])) == [remark.replace("this", "this*")]
+    assert calibrated.remarks(override(SPEC, ["bf16=1e12"])) == []
 
 
 @pytest.mark.parametrize("what", ["host", "processor", "cores"])
@@ -233,3 +247,8 @@ def test_torch_is_not_loaded_to_ask_for_its_version(as_measured: pytest.MonkeyPa
     (doubt,) = calibrated.doubts(SPEC)
     assert doubt.startswith("this was measured with torch 2.13.0, and this is 2.14.0.")
     assert "torch" not in sys.modules
+
+
+def test_a_roofline_says_it() -> None:
+    """An imagined host is never this one."""
+    assert list(sentences(SPEC, ZERO, [], 0, 0)) == calibrated.remarks(SPEC) != []

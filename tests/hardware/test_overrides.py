@@ -72,6 +72,16 @@ def test_what_was_given_is_said() -> None:
     assert override(spec, ["bf16=700e12"]).id == "h100-sxm*"
 
 
+def test_what_is_replaced_is_what_work_would_run_against() -> None:
+    """float32 matmuls on the vector units; vector work in bfloat16 at the rate of float32."""
+    spec = override(H100, ["fp32=60e12", "vector:bf16=30e12"])
+    found = {(p.engine, p.dtype): p.provenance.derivation for p in spec.peaks if p.provenance.origin == "given"}
+    assert found == {
+        ("matmul", "float32"): "in place of 66.9 TFLOP/s of the vector units",
+        ("vector", "bfloat16"): "in place of 66.9 TFLOP/s",
+    }
+
+
 def test_nothing_given_changes_nothing() -> None:
     assert override(H100) is H100
     assert override(H100, [], None) is H100

@@ -132,3 +132,12 @@ def test_specs_are_values() -> None:
     assert hash(SPEC) == hash(DeviceSpec("d", "D", "nobody", bandwidth_bytes_per_s=100, peaks=SPEC.peaks))
     with pytest.raises(AttributeError):
         SPEC.id = "other"  # type: ignore[misc]
+
+
+def test_where_pytorch_steps_optimizers_with_foreach() -> None:
+    """On CUDA, ROCm and XPU; not on TPU, Trainium, Inferentia, Gaudi and Apple's GPUs."""
+    without = {spec.vendor for spec in attnprof.devices() if not spec.steps_by_foreach}
+    assert {spec.vendor for spec in attnprof.devices() if spec.steps_by_foreach} == {"NVIDIA", "AMD", "Intel"}
+    assert without == {"Google", "AWS", "Apple", "Intel"}
+    assert attnprof.device("max-1550-oam").steps_by_foreach
+    assert not DeviceSpec("c", "C", "", unit="core").steps_by_foreach

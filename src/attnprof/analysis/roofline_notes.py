@@ -17,7 +17,7 @@ def sentences(
     device: DeviceSpec, cost: Cost, missing: Sequence[MissingPeak], unpriced: int, unpriced_bytes: int
 ) -> Iterator[str]:
     """For a run of this cost, with so many unpriced calls of so much traffic, on a device without some peaks."""
-    yield from calibrated.doubts(device)
+    yield from calibrated.remarks(device)
     if device.bandwidth_bytes_per_s is None and (cost.bytes or unpriced_bytes):
         yield (
             f"{device.id} has no known bandwidth: {_UNITS.named(cost.bytes + unpriced_bytes, 'bytes')} of traffic take "

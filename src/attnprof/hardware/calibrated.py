@@ -63,6 +63,15 @@ def doubts(spec: DeviceSpec) -> list[str]:
     return [f"{sentence} `attnprof calibrate` measures anew." for sentence in said]
 
 
+def remarks(spec: DeviceSpec) -> list[str]:
+    """What the reader of figures held against a measured device must know: it was busy then, or is another now."""
+    notes = spec.notes
+    if notes.startswith("* "):  # what was given in place of a figure is said elsewhere
+        notes = notes.partition(". ")[2]
+    busy = [f"When {spec.id} was measured: {notes}"] if spec.measured_on and notes else []
+    return [*busy, *doubts(spec)]
+
+
 def content(found: Calibration, name: str = THIS, datasheet: DeviceSpec | None = None) -> dict[str, Any]:
     """The device file of a calibration, each figure with its spread and, beside it, its part of the datasheet's."""
     told = found.conditions

@@ -42,19 +42,22 @@ def override(spec: DeviceSpec, peaks: Sequence[str] = (), bandwidth: str | None 
         peak = _peak(text)
         if (peak.engine, peak.dtype) in given:
             raise AttnprofError(f'the peak of {peak.engine} {peak.dtype} is given twice: "{text}" comes second.')
-        listed = next((p for p in spec.peaks if _key(p) == (peak.engine, peak.dtype)), None)
-        was = None if listed is None else listed.flops_per_s
-        said.append(f"{peak.engine} {peak.dtype} {_replaced(peak.flops_per_s, was, 'flops')}")
-        given[peak.engine, peak.dtype] = replace(peak, provenance=_given(was, "flops"))
+        was = _listed(spec.find_peak(peak.dtype, peak.engine), peak.engine)
+        said.append(
+            f"{peak.engine} {peak.dtype} {_text(peak.flops_per_s, 'flops')} {was or 'in place of an unknown one'}"
+        )
+        given[peak.engine, peak.dtype] = replace(peak, provenance=Provenance("given", derivation=was))
     rate = None if bandwidth is None else _bandwidth(bandwidth)
+    listed = spec.bandwidth_bytes_per_s
+    was = "" if listed is None else f"in place of {_text(listed, 'bytes')}"
     if rate is not None:
-        said.append(f"bandwidth {_replaced(rate, spec.bandwidth_bytes_per_s, 'bytes')}")
+        said.append(f"bandwidth {_text(rate, 'bytes')} {was or 'in place of an unknown one'}")
     if not said:
         return spec
     kept = [given.pop(key, peak) if (key := _key(peak)) else peak for peak in spec.peaks]
     provenances = dict(spec.provenances)
     if rate is not None:
-        provenances["bandwidth_bytes_per_s"] = _given(spec.bandwidth_bytes_per_s, "bytes")
+        provenances["bandwidth_bytes_per_s"] = Provenance("given", derivation=was)
     return replace(
         spec,
         id=spec.id if spec.id.endswith("*") else f"{spec.id}*",
@@ -90,7 +93,7 @@ def _peak(text: str) -> Peak:
             f"{closest(known, PEAK_DTYPES)}"
         )
     value = _rate(_FLOPS.fullmatch(rate.strip()), f'the peak "{text}"', "FLOP/s", "800e12 or 800TFLOP/s")
-    return Peak("matmul" if engine == "matmul" else "vector", known, value, _given(None, "flops"))
+    return Peak("matmul" if engine == "matmul" else "vector", known, value, Provenance("given"))
 
 
 def _bandwidth(text: str) -> int:
@@ -117,12 +120,12 @@ def _rate(found: re.Match[str] | None, what: str, unit: str, like: str) -> int:
     return value
 
 
-def _given(was: int | None, kind: str) -> Provenance:
-    return Provenance("given", derivation="" if was is None else f"in place of {_text(was, kind)}")
-
-
-def _replaced(value: int, was: int | None, kind: str) -> str:
-    return f"{_text(value, kind)} in place of {'an unknown one' if was is None else _text(was, kind)}"
+def _listed(peak: Peak | None, engine: Engine) -> str:
+    """What a given peak replaces: the one that work would run against otherwise."""
+    if peak is None:
+        return ""
+    units = "" if peak.engine == engine else f" of the {peak.engine} units"
+    return f"in place of {_text(peak.flops_per_s, 'flops')}{units}"
 
 
 def _text(value: int, kind: str) -> str:
