@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,33 @@ def test_measured_weights_and_flops_are_those_of_the_config() -> None:
     (row,) = attnprof.serving(config.to_dict(), batch=3, kv=T + N - 1, dtype="fp32").rows
     assert found.weight_bytes == row.step.weight_bytes
     assert report.steps[-1].cost.matmul_flops == row.flops
+
+
+def test_llama_7b_is_what_its_config_predicts() -> None:
+    """16 prompts of 4095 tokens and a step more, on fake tensors; ops alone take longer than the parts predicted."""
+    path = Path(__file__).parents[2] / "examples" / "llama_7b_config.json"
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    config = hf.LlamaConfig(**{n: v for n, v in fields.items() if n not in ("model_type", "architectures")})
+    with attnprof.fake_tensors():
+        model = hf.LlamaForCausalLM(config).eval()
+        ids = torch.zeros(16, 4095, dtype=torch.int64)
+    plan = attnprof.Plan(dtype="fp16")
+    report = attnprof.run(model, (), {"input_ids": ids}, generate=2, fake=True, plan=plan)
+    device = attnprof.device("a100-80gb-sxm")
+    prefill = attnprof.serving(path, phase="prefill", batch=16, kv=4095, device=device)
+    decode = attnprof.serving(path, phase="decode", batch=16, kv=4096, device=device)
+    points = report.roofline_on(device).steps
+    for served, step, point in zip((prefill, decode), report.steps, points, strict=True):
+        (row,) = served.rows
+        assert row.flops == step.cost.matmul_flops
+        assert row.kv_cache_bytes == step.cache_bytes
+        assert row.bytes < step.cost.bytes
+        assert row.attainable is not None
+        assert row.overlapped_s is not None
+        assert row.overlapped_s <= row.attainable.seconds < point.total.attainable.seconds
+    found = last_decode(report)
+    assert isinstance(found, Batch)
+    assert found.weight_bytes == decode.rows[0].step.weight_bytes
 
 
 def test_routed_experts_are_not_guessed_at() -> None:
