@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from attnprof.core import lock
@@ -22,12 +24,15 @@ GUIDE = ROOT / "docs" / "budgets.md"
 
 
 @pytest.fixture
-def example(pytester: pytest.Pytester) -> Path:
-    """A copy of the example, where the session of a test runs."""
+def example(pytester: pytest.Pytester) -> Iterator[Path]:
+    """A copy of the example, where the session of a test runs; on one thread, which is faster for ops this small."""
     shutil.copytree(ROOT / "examples" / "budget_ci", pytester.path, dirs_exist_ok=True)
     for name in [n for n, m in sys.modules.items() if (getattr(m, "__file__", None) or "").endswith("classifier.py")]:
         del sys.modules[name]
-    return pytester.path
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield pytester.path
+    torch.set_num_threads(threads)
 
 
 def test_its_tests_hold(pytester: pytest.Pytester, example: Path) -> None:
