@@ -75,10 +75,9 @@ class Roofline:
         """
         if phase is not None and phase not in PHASES:
             raise AttnprofError(f'no phase "{phase}": use {", ".join(PHASES)}.{closest(phase, PHASES)}')
-        for index, node in enumerate(self._nodes):
-            if fqn == node.fqn or fqn in node.aliases:
-                return self._point(index, phase, inclusive)
-        raise AttnprofError(f'no module "{fqn}" in this run.{closest(fqn, (node.fqn for node in self._nodes))}')
+        if fqn not in self._named:
+            raise AttnprofError(f'no module "{fqn}" in this run.{closest(fqn, self._named)}')
+        return self._point(self._named[fqn], phase, inclusive)
 
     def by_module(self, phase: str | None = None, inclusive: bool = True) -> dict[str, RooflinePoint]:
         """Every module by its dotted name, in one phase or in all, with what is below it or without."""
@@ -114,7 +113,7 @@ class Roofline:
         costs = steps.steps(self._trace, self._priced)
         for step, end in zip(costs, steps.step_ends(self._trace), strict=True):
             times = self._sums(self._counted(self._trace.between(start, end)))
-            by_phase = {phase: self._made("", phase, step.phases, times) for phase in PHASES if phase in times}
+            by_phase = {phase: self._made("", phase, step.phases, times) for phase in PHASES if phase in step.phases}
             found.append(StepPoint(step.label, self._made("", None, step.phases, times), by_phase))
             start = end
         return found
@@ -182,6 +181,12 @@ class Roofline:
         else:
             cost, ticks = costs.get(phase, ZERO), times.get(phase, NONE)
         return RooflinePoint(module, phase, cost, self._clock.attainable(ticks))
+
+    @cached_property
+    def _named(self) -> dict[str, int]:
+        """The positions of the modules by name; another name of one is none where a module has it."""
+        names = {alias: index for index, node in enumerate(self._nodes) for alias in node.aliases}
+        return names | {node.fqn: index for index, node in enumerate(self._nodes)}
 
     @cached_property
     def _fused(self) -> list[dict[str, Fused]]:

@@ -31,8 +31,8 @@ _EMPTY = (
     type(None), bool, int, float, complex, str, bytes, slice, range, type, torch.dtype, torch.device, torch.layout,
     torch.memory_format, torch.Size, torch.Generator, FunctionType, BuiltinFunctionType, MethodType, Enum, nn.Module,
 )  # fmt: skip
-#: How deep values are looked into, and for how many tensors at most.
-_DEPTH, _MOST = 6, 256
+#: How deep values are looked into, and how many of them at most.
+_DEPTH, _MOST = 6, 1000
 _STRIDED = torch.strided
 
 #: The hidden part of a call whose tensors are not known.
@@ -47,29 +47,31 @@ def hidden(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, o
     and values, once each; a module around it moves what those in it do.
     """
     found: list[Any] = []
-    known: set[int] = set()
+    given = _Search(found, _GIVEN)
     value: Any
     for value in (*args, *kwargs.values()) if kwargs else args:
         kind = value.__class__
         if kind in SCALARS:
             continue
         if kind in PLAIN:
-            _count_once(value, known, found)
+            given.count_once(value)
         elif kind is tuple or kind is list:
-            for position, item in enumerate(value):
-                if position < seen and item.__class__ in PLAIN:
-                    _count_once(item, known, found)
+            for item in value[:seen]:
+                if item.__class__ in PLAIN:
+                    given.count_once(item)
                 else:
-                    _look(item, _GIVEN, known, found)
+                    given.look(item)
+            if len(value) > seen:
+                given.look(value[seen:])
         elif isinstance(value, Tensor):
             found += UNKNOWN
         elif _is_cache(value):
             _look_into_cache(module, value, found)
         else:
-            _look(value, _GIVEN, known, found)
+            given.look(value)
     if output.__class__ not in PLAIN:
-        _look(output, _RETURNED, set(), found)
-    return found if len(found) <= 4 * _MOST else list(UNKNOWN)
+        _Search(found, _RETURNED).look(output)
+    return found
 
 
 def visible(parts: list[Any]) -> list[Any]:
@@ -113,24 +115,48 @@ def _add(totals: dict[str, int | None], what: str, size: int, times: int, known:
         totals[what] = before + size * times if known and before is not None else None
 
 
-def _look(value: Any, name: str, known: set[int], found: list[Any], depth: int = 0) -> None:
-    """Add the tensors in a value: of containers and dataclasses, and of nothing else."""
-    kind = value.__class__
-    if kind in SCALARS:
-        return
-    if kind in PLAIN:
-        found += (name, value.shape, value.dtype, value.requires_grad)
-        _count_once(value, known, found)
-        return
-    items = value if kind is tuple or kind is list else _items(value)
-    if items is None:
-        if not isinstance(value, _EMPTY) and not (name == _RETURNED and _is_cache(value)):
-            found += UNKNOWN
-    elif depth == _DEPTH or len(found) > 4 * _MOST:
-        found += UNKNOWN
-    else:
+class _Search:
+    """Tensors in values, noted under a name: those in containers and dataclasses, and in nothing else."""
+
+    __slots__ = ("found", "known", "left", "name")
+
+    def __init__(self, found: list[Any], name: str) -> None:
+        self.found, self.name, self.left = found, name, _MOST
+        self.known: set[int] = set()  # ids of the tensors noted before
+
+    def look(self, value: Any, depth: int = 0) -> None:
+        """Note the tensors in a value."""
+        kind = value.__class__
+        self.left -= 1
+        if kind in SCALARS:
+            return
+        if kind in PLAIN:
+            self.found += (self.name, value.shape, value.dtype, value.requires_grad)
+            self.count_once(value)
+            return
+        items = value if kind is tuple or kind is list else _items(value)
+        if items is None:
+            if not isinstance(value, _EMPTY) and not (self.name == _RETURNED and _is_cache(value)):
+                self.found += UNKNOWN
+            return
         for item in items:
-            _look(item, name, known, found, depth + 1)
+            if depth == _DEPTH or self.left < 0:
+                self.found += UNKNOWN
+                break
+            self.look(item, depth + 1)
+
+    def count_once(self, tensor: Any) -> None:
+        """A tensor was noted: take back what of it was noted before, or is not there (an expanded dimension)."""
+        if tensor.layout is not _STRIDED:
+            self.found += UNKNOWN  # how much it holds is not a matter of its shape
+        elif id(tensor) in self.known:
+            self.found += (_AGAIN, tensor.shape, tensor.dtype, tensor.requires_grad)
+        else:
+            self.known.add(id(tensor))
+            stride = tensor.stride()
+            if 0 in stride:
+                distinct = prod(n for n, step in zip(tensor.shape, stride, strict=True) if step)
+                self.found += (_AGAIN, (tensor.numel() - distinct,), tensor.dtype, False)
 
 
 def _is_cache(value: Any) -> bool:
@@ -160,17 +186,3 @@ def _items(value: Any) -> Iterable[Any] | None:
     if is_dataclass(value) and not isinstance(value, type):
         return [getattr(value, field.name, None) for field in fields(value)]
     return None
-
-
-def _count_once(tensor: Any, known: set[int], found: list[Any]) -> None:
-    """A tensor was noted: take back what of it was noted before, or is not there (an expanded dimension)."""
-    if tensor.layout is not _STRIDED:
-        found += UNKNOWN  # how much it holds is not a matter of its shape
-    elif id(tensor) in known:
-        found += (_AGAIN, tensor.shape, tensor.dtype, tensor.requires_grad)
-    else:
-        known.add(id(tensor))
-        stride = tensor.stride()
-        if 0 in stride:
-            distinct = prod(n for n, step in zip(tensor.shape, stride, strict=True) if step)
-            found += (_AGAIN, (tensor.numel() - distinct,), tensor.dtype, False)
