@@ -37,9 +37,17 @@ def test_faster_than_perfect_fusion_is_not_caches() -> None:
     assert "Perfect fusion would take 500 µs, so caches do not explain it" in str(sentence)
 
 
+def test_faster_by_no_more_than_the_launches_may_be_a_queue() -> None:
+    """Of 2 ms, ops that wait to be launched are 0.5 ms."""
+    sentence = Achieved("toy", measured_s=1.5e-3, attainable_s=2e-3, fused_s=1.8e-3, launch_s=0.5e-3).contradiction
+    assert "Ops that wait to be launched are 500 µs of it" in str(sentence)
+    beyond = Achieved("toy", measured_s=1.4e-3, attainable_s=2e-3, fused_s=1.8e-3, launch_s=0.5e-3).contradiction
+    assert "caches and fusion move fewer" in str(beyond)
+
+
 def test_of_a_point() -> None:
     point = RooflinePoint("", None, Cost(), Attainable(1e-3, 2e-3, 1e-3), 10, 3e-3)
-    assert Achieved.of(point, DeviceSpec("toy", "Toy", "nobody"), 8e-3) == Achieved("toy", 8e-3, 4e-3, 3e-3)
+    assert Achieved.of(point, DeviceSpec("toy", "Toy", "nobody"), 8e-3) == Achieved("toy", 8e-3, 4e-3, 3e-3, 1e-3)
 
 
 @pytest.mark.parametrize("measured", [0.0, -1e-3, float("nan"), float("inf")])

@@ -15,8 +15,8 @@ from attnprof.core.units import duration, share
 class Achieved:
     """How much of the roofline some work reached: times in seconds, all for the same calls.
 
-    ``attainable_s`` is the sum over ops, ``fused_s`` what perfect fusion could reach (None where it is not
-    known), ``device`` the id they hold for. Raises :class:`AttnprofError` for a measured time that is no
+    ``attainable_s`` is the sum over ops, ``launch_s`` the part of it that waits for launches, ``fused_s`` what perfect
+    fusion could reach (None where it is not known), ``device`` the id they hold for. Raises :class:`AttnprofError` for a measured time that is no
     positive number.
     """
 
@@ -24,6 +24,7 @@ class Achieved:
     measured_s: float
     attainable_s: float
     fused_s: float | None = None
+    launch_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not isfinite(self.measured_s) or self.measured_s <= 0:
@@ -32,7 +33,7 @@ class Achieved:
     @classmethod
     def of(cls, point: RooflinePoint, device: DeviceSpec, measured_s: float) -> Achieved:
         """Of a point that stands for exactly the calls that were timed."""
-        return cls(device.id, measured_s, point.attainable.seconds, point.fused_s)
+        return cls(device.id, measured_s, point.attainable.seconds, point.fused_s, point.attainable.launch_s)
 
     @property
     def share(self) -> float:
@@ -53,7 +54,12 @@ class Achieved:
         """
         if self.measured_s >= self.attainable_s:
             return None
-        if self.fused_s is not None and self.measured_s < self.fused_s:
+        if self.measured_s >= self.attainable_s - self.launch_s:
+            why = (
+                f"Ops that wait to be launched are {duration(self.launch_s)} of it: a device with a queue of ops hides "
+                f"launches behind longer ones."
+            )
+        elif self.fused_s is not None and self.measured_s < self.fused_s and not self.launch_s:
             why = (
                 f"Perfect fusion would take {duration(self.fused_s)}, so caches do not explain it: the peaks are not "
                 f"those of this device, the arithmetic ran in another dtype (TF32), or the clock stopped too early."
