@@ -15,9 +15,9 @@ from attnprof.core.units import duration, share
 class Achieved:
     """How much of the roofline some work reached: times in seconds, all for the same calls.
 
-    ``attainable_s`` is the sum over ops, ``launch_s`` the part of it that waits for launches, ``fused_s`` what perfect
-    fusion could reach (None where it is not known), ``device`` the id they hold for. Raises :class:`AttnprofError` for a measured time that is no
-    positive number.
+    ``attainable_s`` is the sum over ops, ``launch_s`` the part of it that waits for launches, ``fused_s`` what
+    perfect fusion could reach (None where it is not known), ``device`` the id they hold for. Raises
+    :class:`AttnprofError` for a measured time that is no positive number.
     """
 
     device: str
@@ -61,8 +61,9 @@ class Achieved:
             )
         elif self.fused_s is not None and self.measured_s < self.fused_s and not self.launch_s:
             why = (
-                f"Perfect fusion would take {duration(self.fused_s)}, so caches do not explain it: the peaks are not "
-                f"those of this device, the arithmetic ran in another dtype (TF32), or the clock stopped too early."
+                f"Even perfect fusion would take {duration(self.fused_s)}: unless everything stayed in a cache, the "
+                f"peaks are not those of this device, the arithmetic ran in another dtype (TF32), or the clock stopped "
+                f"too early."
             )
         else:
             why = (
