@@ -60,8 +60,9 @@ def test_stream_moves_the_bytes_that_are_said() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One size of matmuls, arrays of 1 MiB, few calls at once, one thread: the machine is not what is tested."""
-    monkeypatch.setattr(calibration, "_SHORT_S", 0.0)
+    monkeypatch.setattr(calibration, "_SHORT_S", 1e-9)
     monkeypatch.setattr(calibration, "_BATCH_NS", 10_000)
+    monkeypatch.setattr(calibration, "_PATIENCE", float("inf"))
     monkeypatch.setattr(calibration._Session, "_array_bytes", lambda self: 2**20)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -16,6 +16,11 @@ def test_rates_follow_from_work_and_time() -> None:
     assert found.spread == (4 - 2) / 3
 
 
+def test_the_spread_of_few_repeats_is_their_range() -> None:
+    assert measurement("matmul", "float32", 1, times=(10, 13, 11)).spread == (13 - 10) / 11
+    assert measurement("matmul", "float32", 1, times=(10,)).spread == 0
+
+
 def test_the_best_of_sizes_is_the_fastest_repeat_of_any() -> None:
     steady = measurement("matmul", "float32", 100, "steady", (10, 10, 10, 10))
     lucky = measurement("matmul", "float32", 100, "lucky", (9, 20, 20, 20))

@@ -27,7 +27,8 @@ _MATMUL_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, t
 _VECTOR_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32)
 #: A GPU computes pointwise kernels of 16 bits in float32; its eager kernels wait for the memory, not for arithmetic.
 _CHAIN_DTYPES = (torch.float32, torch.float64, torch.int64, torch.int32)
-_REPEATS = 5  # at the least
+_REPEATS = 5  # at the least, unless they take so many times as long as they have
+_PATIENCE = 3
 _BATCH_NS = 2_000_000  # calls timed together last this long at the least
 _SHORT_S = 0.25  # a matmul that takes no longer is tried in any case: what stalled a small one may be gone
 _MIB = 2**20
@@ -69,6 +70,7 @@ class _Session:
         self.busy_ns = self.wall_ns = 0
         self._progress = progress
         self._done = 0.0
+        self._end = time.perf_counter() + seconds
         self._wait = (lambda: None) if self.on_cpu else torch.get_device_module(device).synchronize
 
     def run(self) -> Calibration:
@@ -97,8 +99,8 @@ class _Session:
         for dtype, precision in precise:
             name = "tf32" if precision == "high" else peak_dtype(str(dtype))
             torch.set_float32_matmul_precision(precision)
-            with self._part("matmul", name, each):
-                self._sweep(name, dtype, sizes, each * self.seconds)
+            with self._part("matmul", name, each) as seconds:
+                self._sweep(name, dtype, sizes, seconds)
         torch.set_float32_matmul_precision("highest")
 
     def _sweep(self, name: str, dtype: torch.dtype, sizes: list[int], seconds: float) -> None:
@@ -124,39 +126,39 @@ class _Session:
         dtypes = _CHAIN_DTYPES if self.device.type == "cuda" else _VECTOR_DTYPES
         for dtype in dtypes:
             name = peak_dtype(str(dtype))
-            with self._part("vector", name, share := _SHARES["vector"] / len(dtypes)):
+            with self._part("vector", name, _SHARES["vector"] / len(dtypes)) as seconds:
                 if self.device.type == "cuda":
                     made = [kernels.chains(dtype, n, self.device) for n in (2**22, 2**24)]
                 else:
                     made = [kernel for n in sizes for kernel in kernels.pointwise(dtype, n, self.device)]
-                self._each("vector", made, share)
+                self._each("vector", made, seconds)
 
     def _bandwidth(self) -> None:
-        with self._part("bandwidth", "STREAM", share := _SHARES["bandwidth"]):
-            self._each("bandwidth", list(kernels.stream(self._array_bytes() // 4, self.device)), share)
+        with self._part("bandwidth", "STREAM", _SHARES["bandwidth"]) as seconds:
+            self._each("bandwidth", kernels.stream(self._array_bytes() // 4, self.device), seconds)
 
     def _launches(self) -> None:
-        share = _SHARES["launch"] / 2
-        with self._part("launch", "throughput", share):
-            self._each("launch", [kernels.launch(self.device)], share)
-        if not self.on_cpu:
-            with self._part("launch", "latency", share):
-                self._each("launch", [kernels.latency(self.device)], share)
+        made = [kernels.launch] if self.on_cpu else [kernels.launch, kernels.latency]
+        for kernel in (make(self.device) for make in made):
+            with self._part("launch", kernel.name, _SHARES["launch"] / len(made)) as seconds:
+                self._each("launch", [kernel], seconds)
 
     # How
 
-    def _each(self, kind: Measured, made: Iterable[Kernel], share: float) -> None:
+    def _each(self, kind: Measured, made: Iterable[Kernel], seconds: float) -> None:
         chosen = list(made)
         for kernel in chosen:
-            self._time(kind, kernel.name, kernel, share * self.seconds / len(chosen))
+            self._time(kind, kernel.name, kernel, seconds / len(chosen))
 
     def _time(self, kind: Measured, name: str, kernel: Kernel, seconds: float) -> Measurement:
         """Repeats of as many calls as last long enough for the clock; the first calls are warm-up."""
-        end = time.perf_counter() + seconds
+        began = time.perf_counter()
         self._once(kernel, 1)
         calls = max(1, _BATCH_NS // min(self._once(kernel, 1) for _ in range(3)))
-        times = [self._once(kernel, calls) for _ in range(_REPEATS)]
-        while time.perf_counter() < end:
+        times = [self._once(kernel, calls)]
+        while (spent := time.perf_counter() - began) < seconds or len(times) < _REPEATS:
+            if spent > _PATIENCE * max(seconds, _SHORT_S):  # on a busy machine every call may be held up
+                break
             times.append(self._once(kernel, calls))
         done = Measurement(kind, name, kernel.work, kernel.at, calls, Durations.of(times))
         self.measurements.append(done)
@@ -181,11 +183,12 @@ class _Session:
         return max(time.perf_counter_ns() - start, 1)
 
     @contextmanager
-    def _part(self, kind: Measured, name: str, share: float) -> Iterator[None]:
-        """One part of the budget. What PyTorch refuses here is noted, and the rest goes on."""
+    def _part(self, kind: Measured, name: str, share: float) -> Iterator[float]:
+        """The seconds for one part: less when those before took too long. What PyTorch refuses here is noted."""
         self._progress(f"{kind} {name}", self._done)
+        left = self._end - time.perf_counter()
         try:
-            yield
+            yield max(left / (1 - self._done), self.seconds / 4) * share
         except (RuntimeError, TypeError) as error:  # no such kernel, no such dtype, no memory
             self.refusals.append(Refusal(kind, name, _first_line(error)))
         self._done += share

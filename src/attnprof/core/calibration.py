@@ -68,8 +68,10 @@ class Measurement:
 
     @property
     def spread(self) -> float:
-        """Interquartile range ÷ median of the repeats' times."""
-        return self.times.spread or 0.0
+        """Interquartile range ÷ median of the repeats' times; of fewer than 4 repeats their whole range."""
+        if self.times.spread is not None:
+            return self.times.spread
+        return (max(self.times.sample_ns) - min(self.times.sample_ns)) / (self.times.median_ns or 1)
 
     def _quantile(self, part: float) -> float:
         ns = self.times.quantile_ns(part)
