@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnprof import zoo
+    from attnprof import testing, zoo
     from attnprof.analysis.attention_io import attention_io
     from attnprof.analysis.serving import serving
     from attnprof.analytic import Prediction, predict
@@ -102,8 +102,8 @@ def __getattr__(name: str) -> Any:
 
     if name == "cost":
         return importlib.import_module("attnprof.costs.registry").user_cost
-    if name == "zoo":
-        return importlib.import_module("attnprof.zoo")
+    if name in ("testing", "zoo"):
+        return importlib.import_module(f"attnprof.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'attnprof' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

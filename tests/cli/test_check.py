@@ -108,7 +108,7 @@ def test_what_is_to_be_corrected(capsys: pytest.CaptureFixture[str], folder: Pat
         (("models.py:net", "--lock", "merged.toml", "--update"), "merged.toml has a merge conflict in line 1"),
         (("models.py:net", "--lock", "no/such.toml", "--update"), "the folder no does not exist"),
         (("models.py:net", "--tolerance", "2"), "tolerance '2' is no percentage"),
-        ((), "TARGET..."),
+        ((), "TARGET"),
     ):
         code, out, err = check(capsys, *arguments)
         assert (code, out) == (2, "")

@@ -167,6 +167,27 @@ def test_skips(attnprof):
     assert set(after) == set(before)
 
 
+def test_checks_of_fixtures_are_written_if_the_test_passes(pytester: pytest.Pytester) -> None:
+    body = """
+@pytest.fixture
+def around(attnprof):
+    attnprof.check(attnprof.run(Net(8), (X,)), "before" + attnprof.suffix)
+    yield
+    attnprof.check(attnprof.run(Net(16), (X,)), "after" + attnprof.suffix)
+
+@pytest.fixture
+def good(attnprof): attnprof.suffix = ""
+
+@pytest.fixture
+def bad(attnprof): attnprof.suffix = "-bad"
+
+def test_good(good, around): pass
+def test_bad(bad, around): assert False
+"""
+    run(pytester, body, "--attnprof-update", passed=1, failed=1)
+    assert set(entries(pytester)) == {"before", "after"}
+
+
 def test_names_of_parametrised_tests_classes_and_runs_without_a_name(pytester: pytest.Pytester) -> None:
     body = """
 @pytest.mark.parametrize("width", [8, 16])

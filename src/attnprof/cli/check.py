@@ -24,7 +24,7 @@ _UPDATE = "update on purpose: attnprof check --update"
 def check(
     targets: Annotated[
         list[str],
-        typer.Argument(metavar="TARGET...", help="As for `attnprof run`; one or more.", show_default=False),
+        typer.Argument(metavar="TARGET", help="As for `attnprof run`; one or more.", show_default=False),
     ],
     lock_path: Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock file.")] = Path(
         "attnprof.lock.toml"
@@ -50,9 +50,10 @@ def check(
         typer.Option("--markdown", metavar="FILE", help="Write the result as Markdown too.", show_default=False),
     ] = None,
 ) -> None:
-    """Count targets, and compare each with its entry in a lock file: every module and phase, exactly.
+    """Hold what targets cost against a lock file.
 
-    An entry is named as the command counts it: 'model.py:build --backward'.
+    Each is counted and compared with its entry, every module and phase, exactly. An entry is named as the command
+    counts it: 'model.py:build --backward'.
 
     Exit codes: 0 all as locked, or updated; 1 some are not, have no entry, or raised; 2 something to correct.
 

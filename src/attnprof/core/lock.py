@@ -71,6 +71,8 @@ def loads(text: str, source: str) -> dict[str, Entry]:
         raise LockError(f'{source} is no lock file: it states no "version = {VERSION}".')
     if version > VERSION:
         raise LockError(f"{source} has version {version}, of a newer attnprof; this one reads up to {VERSION}.")
+    if unknown := data.keys() - {"version", "run"}:
+        raise LockError(f"{source} has {min(unknown)!r}, which is nothing of a lock file: entries are [run.NAME].")
     entries = data.get("run", {})
     try:
         return {name: _entry(as_dict(table)) for name, table in as_dict(entries).items()}

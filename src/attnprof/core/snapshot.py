@@ -53,4 +53,4 @@ class Snapshot:
         """FLOPs, bytes and memory of the whole run, by name."""
         lines = self.lines.values()
         found = {name: sum(line.numbers[i] for line in lines) for i, name in enumerate(NUMBERS)}
-        return found | self.memory
+        return found | {name: self.memory[name] for name in MEMORY if name in self.memory}

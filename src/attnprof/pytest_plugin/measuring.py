@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import Any
 
 import pytest
 
 from attnprof.analysis.budget import hold
 from attnprof.analysis.budget_snapshot import snapshot
-from attnprof.api import Profile
+from attnprof.api import Profile, Report
 from attnprof.core import lock
 from attnprof.core.budget import Budget, BudgetError
 from attnprof.core.errors import AttnprofError
@@ -29,9 +30,14 @@ class Measured:
         memory = memory or any(limit.quantity == "memory_bytes" for limit in limits)
         self.profile = Profile(memory=memory, recount_every=1)
 
+    @cached_property
+    def report(self) -> Report:
+        """What was counted; to be asked for once the test has ended."""
+        return self.profile.report()
+
     def counts(self) -> dict[str, Any]:
         """What the test cost, as plain values; its limits with what was measured."""
-        report = self.profile.report()
+        report = self.report
         return {
             "total": _numbers(report.total),
             "phases": {phase: _numbers(cost) for phase, cost in report.phases.items() if cost},
@@ -42,7 +48,7 @@ class Measured:
 
     def _limit(self, limit: Budget) -> dict[str, Any]:
         try:
-            found = hold(self.profile.report(), limit)
+            found = hold(self.report, limit)
         except AttnprofError as error:
             measured: dict[str, Any] = {"measured": None, "holds": False, "error": str(error)}
         else:
@@ -55,15 +61,14 @@ class Measured:
         __tracebackhide__ = True
         if not self._limits:
             return
-        report = self.profile.report()
         before = self._last()
         try:
-            require(report, self._limits, before)
+            require(self.report, self._limits, before)
         except BudgetError:
             raise
         except AttnprofError as error:
             raise BudgetError(str(error)) from None
-        now = snapshot(report)
+        now = snapshot(self.report)
         if self._cache is not None and now != before:
             self._cache.set(self._key, lock.dumps({_ENTRY: lock.Entry(now)}))
 

@@ -31,6 +31,7 @@ class AttnprofSession:
         self.written: list[str] = []  # sentences for the end
         self.item: pytest.Item | None = None
         self._carried: dict[str, Any] = {}
+        self._not_passed: set[str] = set()
         self._lock: LockSession | None = None
         self._is_worker = hasattr(config, "workerinput")
         checkers.append(self.check)
@@ -96,7 +97,7 @@ class AttnprofSession:
             from attnprof.pytest_plugin.failures import shape
 
             shape(report, call.excinfo, item)
-        if self._carried and (report.when == "call" or report.failed):
+        if self._carried and (report.when != "setup" or report.failed):
             setattr(report, CARRIED, json.dumps(self._carried))
             self._carried = {}
         return report
@@ -113,8 +114,10 @@ class AttnprofSession:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._is_worker:
             return
-        if report.when == "call" and report.passed:
-            self.lock.passed.add(report.nodeid) if self._keeps_lock else None
+        if not report.passed:
+            self._not_passed.add(report.nodeid)
+        if report.when == "call" and report.passed and self._keeps_lock:
+            self.lock.passed.add(report.nodeid)
         text = getattr(report, CARRIED, None)
         if text is None:
             return
@@ -122,7 +125,7 @@ class AttnprofSession:
         if "counts" in carried:
             self.counted[report.nodeid] = {"outcome": report.outcome, **carried["counts"]}
         if "checked" in carried:
-            self.lock.take(report.nodeid, carried, report.passed)
+            self.lock.take(report.nodeid, carried, report.nodeid not in self._not_passed)
 
     @property
     def _keeps_lock(self) -> bool:

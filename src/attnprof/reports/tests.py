@@ -41,7 +41,8 @@ def table(counted: dict[str, dict[str, Any]], most: int = _MOST) -> list[str]:
 
 def to_json(counted: dict[str, dict[str, Any]]) -> str:
     """Every test with its outcome, counts, phases, memory, unpriced ops and limits; integers throughout."""
-    data = {"format": "attnprof tests", "schema": 1, "tests": [{"test": test, **of} for test, of in counted.items()]}
+    tests = [{"test": test, **of} for test, of in sorted(counted.items())]  # workers finish in any order
+    data = {"format": "attnprof tests", "schema": 1, "tests": tests}
     return json.dumps(data, indent=1) + "\n"
 
 
