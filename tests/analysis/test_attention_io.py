@@ -182,6 +182,7 @@ def spec(peak: int, bandwidth: int | None, on_chip: int | None) -> DeviceSpec:
     [
         ({"T": 0}, "T must be a whole number above zero, not 0."),
         ({"dh": "wide"}, "dh must be a whole number above zero, not 'wide'."),
+        ({"T": 10**200}, "T can be at most 1e+12."),
         ({"M": 63}, "M must be at least dh, or no row fits on chip: M=63 is below dh=64."),
         ({"M": 0}, "M must be a whole number above zero, not 0."),
         ({"dtype": "int8"}, "dtype must be one of float64, float32, float16, bfloat16, float8, not 'int8'."),

@@ -218,6 +218,7 @@ MOE |= {"moe_intermediate_size": 8}
         ({**MOE, "mlp_only_layers": 3}, "mlp_only_layers is a list of layers, not 3"),
         ({**MOE, "num_experts_per_tok": 9}, "num_experts_per_tok can be at most num_experts"),
         ({**MOE, "num_experts": None}, "the config, of a qwen3_moe, has no num_experts"),
+        ({**LLAMA, "hidden_size": 10**400}, "hidden_size is larger than any, 1e[+]12"),
         ([1], "a config is a mapping or the path of a config.json, not a list"),
     ],
 )

@@ -242,6 +242,8 @@ def test_a_window_caps_the_cache() -> None:
         (row,) = attnprof.serving(mistral, kv=S).rows
         assert row.step.cache_bytes == seen * token
         assert row.kv_cache_bytes == min(S, kept) * token
+    nothing_kept = attnprof.serving({**mistral, "sliding_window": 1}, kv=9, device="h100-sxm")
+    assert (nothing_kept.kv_bytes_per_sequence, nothing_kept.ceilings[0].most_sequences) == (0, None)
 
 
 # Notes and mistakes
@@ -265,6 +267,8 @@ def test_notes() -> None:
         ({"kv": 0}, "kv must be a whole number above zero, not 0."),
         ({"kv": 2.5}, "kv must be a whole number above zero, not 2.5."),
         ({"batch": 0}, "batch must be a whole number above zero, not 0."),
+        ({"batch": 10**400}, "batch can be at most 1e+12."),
+        ({"kv": 10**13}, "kv can be at most 1e+12."),
         ({"batch": 2.5}, "batch must be a whole number above zero, not 2.5."),
         ({"batch": None}, "batch must be a whole number above zero, not None."),
         ({"batch": "1,8"}, "batch must be a whole number above zero, not '1,8'."),

@@ -13,6 +13,7 @@ from attnprof.core.sizes import one_of, positive
 from attnprof.core.tensor import width
 from attnprof.hardware import catalog
 
+_LARGEST = 10**12
 #: The dtypes that queries, keys and values can be in.
 DTYPES = ("float64", "float32", "float16", "bfloat16", "float8")
 
@@ -90,7 +91,11 @@ def attention_io(
     """
     from attnprof.analytic import predict
 
-    positive(T=T, dh=dh, B=B, H=H, **({} if M is None else {"M": M}))
+    given = {"T": T, "dh": dh, "B": B, "H": H, **({} if M is None else {"M": M})}
+    positive(**given)
+    for size, value in given.items():
+        if value > _LARGEST:
+            raise AttnprofError(f"{size} can be at most {float(_LARGEST):.0e}.")
     name = peak_dtype(str(dtype))
     one_of(DTYPES, dtype=name)
     spec = device if isinstance(device, DeviceSpec) else catalog.device(device)

@@ -14,6 +14,8 @@ from attnprof.analysis.decoder_families import FAMILIES, Family, Flag
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.sizes import at_most, divides
 
+#: No size of a model or a batch is larger.
+LARGEST = 10**12
 #: More layers are a mistake in the file, and would take long.
 _MOST_LAYERS = 10_000
 
@@ -216,6 +218,8 @@ class _Config:
         value = self.table.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise AttnprofError(f"{self.where}: {name} is a whole number above zero, not {value!r}.")
+        if value > LARGEST:
+            raise AttnprofError(f"{self.where}: {name} is larger than any, {float(LARGEST):.0e}.")
         return value
 
     def _optional(self, name: str, usual: int | None = None) -> int | None:

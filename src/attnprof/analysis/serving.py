@@ -53,7 +53,7 @@ def serving(
     T = 1 if phase == "decode" else (S if prompt is None else prompt)
     assert S is not None
     assert T is not None
-    positive(kv=S, prompt=T)
+    _size(kv=S, prompt=T)
     at_most(kv=S, prompt=T)
     model = decoder_config.read(config, model_type)
     if model.positions is not None and model.positions < S:
@@ -148,10 +148,9 @@ def _ceiling(spec: DeviceSpec, dtype: str, step: _Step) -> Ceiling:
         if rate <= 0:
             raise AttnprofError(f"{spec.id} has a {what} of {rate!r}; it must be a positive number.")
     ridge, model = Fraction(peak, bandwidth), step.model
-    most = None
-    if spec.capacity_bytes is not None:
-        room = spec.capacity_bytes - model.parameters * step.item_bytes
-        most = max(0, room // (model.cached_numbers(step.S) * step.item_bytes))
+    most, each = None, model.cached_numbers(step.S) * step.item_bytes
+    if spec.capacity_bytes is not None and each:
+        most = max(0, (spec.capacity_bytes - model.parameters * step.item_bytes) // each)
     return Ceiling(
         spec,
         peak,
@@ -168,8 +167,16 @@ def _batches(batch: int | Iterable[int]) -> list[int]:
     if not found:
         raise AttnprofError("no batch was given: name at least one, as in batch=[1, 8, 64].")
     for each in found:
-        positive(batch=each)
+        _size(batch=each)
     return list(dict.fromkeys(found))
+
+
+def _size(**sizes: Any) -> None:
+    """Raise unless every size is a whole number above zero, and none that only a slip of the keyboard makes."""
+    positive(**sizes)
+    for name, size in sizes.items():
+        if size > decoder_config.LARGEST:
+            raise AttnprofError(f"{name} can be at most {float(decoder_config.LARGEST):.0e}.")
 
 
 def _listed(device: Devices) -> list[str | DeviceSpec]:
