@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from attnprof import Report
 from attnprof.core.device import DeviceSpec, Peak, Provenance
 from attnprof.core.errors import AttnprofError
 from attnprof.core.timing import LayerTimes
-from timing.traces import BARE, MS, durations, report, times, whole
+from timing.traces import ACCUMULATION, BARE, BETWEEN, MS, durations, report, times, whole
 
 #: FLOPs of ``a``: 2·4·8·8 forward, twice that backward. At 1 kFLOP/s they take more than a second, at 64 less.
 FLOPS_OF_A = 3 * 2 * 4 * 8 * 8
@@ -162,7 +163,7 @@ def test_another_device_than_the_one_that_ran_has_no_share() -> None:
     assert "Measured on cpu, which is not made-up: no share of its roofline." in text
     assert "% of roofline" not in text
     assert "Contradiction" not in text
-    assert rows(found)["layer"][-1] == "s"
+    assert rows(found)["layer"][-1] == "ms"
 
 
 # Views
@@ -181,3 +182,45 @@ def test_measured_time_is_sorted_by_time_only() -> None:
         report(times()).to_table(by="time", sort="flops")
     with pytest.raises(AttnprofError, match="sorting by time needs a device"):
         report(times()).to_table(sort="time")
+
+
+# Other forms
+
+
+def test_json_has_the_steps_and_the_medians_of_modules() -> None:
+    data = json.loads(report(times()).to_json())
+    assert data["layer_times"] == {
+        "clock": "cpu",
+        "timed_on": "cpu",
+        "bare_ns": [ms * MS for ms in BARE],
+        "profiled_ns": [ms * MS for ms in whole()],
+        "accumulation_ns": [ms * MS for ms in ACCUMULATION],
+        "unattributed_ns": [ms * MS for ms in BETWEEN],
+    }
+    (module,) = (record for record in data["modules"] if record["module"] == "a")
+    assert (module["measured_ns"], module["measured_forward_ns"], module["measured_backward_ns"]) == (
+        34 * MS,
+        14 * MS,
+        20 * MS,
+    )
+
+
+def test_csv_has_columns_for_them_where_layers_were_timed() -> None:
+    heading, *lines = report(times()).to_csv().splitlines()
+    column = heading.split(",").index("measured_ns")
+    assert {line.split(",")[0]: line.split(",")[column] for line in lines}["a"] == str(34 * MS)
+    assert "measured" not in report(None).to_csv()
+    assert json.loads(report(None).to_json())["layer_times"] is None
+
+
+def test_markdown_and_latex_have_the_table_of_times() -> None:
+    found = report(times())
+    found.devices = (device(64_000),)
+    row = re.compile(r"├─ a +\| +14\.0 +\| +20\.0 +\| +– +\| +34\.0 +\|")
+    markdown = found.to_markdown(by="time")
+    assert row.search(markdown)
+    assert "| % of roofline |" in markdown
+    assert "A bare step takes 44.0 ms" in markdown
+    assert r"\quad a & 14.0 & 20.0 & – & 34.0" in re.sub(" +", " ", found.to_latex(by="time"))
+    with pytest.raises(AttnprofError, match="^no layer was timed"):
+        report(None).to_markdown(by="time")

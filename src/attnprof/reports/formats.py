@@ -20,7 +20,7 @@ from attnprof.analysis.training import Training
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import Cost
 from attnprof.core.errors import AttnprofError
-from attnprof.reports import roofline_records
+from attnprof.reports import layer_time_records, layer_times, roofline_records
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Column, Columns, Line, layouts
 from attnprof.reports.roofline import notes, require, sentence
@@ -54,6 +54,7 @@ def to_json(report: Report) -> str:
             for s in report.steps
         ],
         "rooflines": [roofline_records.record(roofline) for roofline in report.rooflines],
+        "layer_times": None if report.layer_times is None else layer_time_records.record(report.layer_times),
     }
     return json.dumps(data, indent=1, allow_nan=False)
 
@@ -70,11 +71,14 @@ def to_csv(report: Report) -> str:
 def records(report: Report) -> list[dict[str, Any]]:
     """Every module as a flat dict: name, class, calls, parameters, saved bytes and inclusive costs by phase.
 
-    The saved bytes are None where memory was not tracked. Devices have their times, in fields that name them.
+    The saved bytes are None where memory was not tracked. Devices have their times, in fields that name them,
+    and so has what was measured.
     """
     costs = {phase: report.by_module(phase) for phase in PHASES}
     saved = {} if report.memory is None else report.memory.saved_by_module()
     times = [roofline_records.module_fields(roofline) for roofline in report.rooflines]
+    if report.layer_times is not None:
+        times.append(layer_time_records.module_fields(report.layer_times))
     return [
         _record(node, {phase: costs[phase][node.fqn] for phase in PHASES}, saved.get(node.fqn))
         | {name: value for fields in times for name, value in fields[node.fqn].items()}
@@ -121,6 +125,9 @@ def to_latex(report: Report, view: View | None = None) -> str:
 
 
 def _layers(report: Report, view: View, art: bool = True) -> tuple[list[str], list[Column]]:
+    if view.by == "time":
+        timed, columns = layer_times.table(report, view)
+        return [_label(row.art, row.name, art) for row in timed], columns
     if view.by != "module":
         raise AttnprofError(f'Markdown and LaTeX show the layers, not by="{view.by}": leave out by, or use to_table().')
     phases = PHASES if view.phase is None else (view.phase,)
@@ -130,8 +137,12 @@ def _layers(report: Report, view: View, art: bool = True) -> tuple[list[str], li
     lines = layer_lines(report, [row.branch for row in shown], phases, view.units)
     whole = Line(None, None, root.costs, time=root.time)
     columns = layouts(Columns(lines, phases, view.units), whole, params=bool(root.params))[0]
-    labels = [row.label if art else r"\quad " * (len(row.art) // 3) + _latex(row.branch.label) for row in shown]
-    return labels, columns
+    return [_label(row.art, row.branch.label, art) for row in shown], columns
+
+
+def _label(art: str, name: str, drawn: bool) -> str:
+    """A row's name at its place in the tree: drawn, or as LaTeX."""
+    return f"{art}{name}" if drawn else r"\quad " * (len(art) // 3) + _latex(name)
 
 
 def _around(report: Report, view: View) -> tuple[list[str], list[str]]:
@@ -139,7 +150,8 @@ def _around(report: Report, view: View) -> tuple[list[str], list[str]]:
     phases = PHASES if view.phase is None else (view.phase,)
     others = [sentence(roofline, phases) for roofline in report.rooflines[1:]]
     above = [f"{'; '.join(conventions(report))}.", *unpriced(report), *report.notes, *notes(report)]
-    return above, [*summaries(report, phases, view.units), *others, coverage(report)]
+    timed = layer_times.sentences(report, view) if view.by == "time" else []
+    return above, [*summaries(report, phases, view.units), *others, *timed, coverage(report)]
 
 
 def _record(node: ModuleNode, costs: dict[str, Cost], saved: int | None) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from fractions import Fraction
 
 from attnprof.analysis.layer_times import WIDE, MeasuredLayers
 from attnprof.analysis.report import PHASES, Report
 from attnprof.core.achieved import Achieved
+from attnprof.core.errors import AttnprofError
 from attnprof.core.roofline import Attainable
 from attnprof.core.timing import Durations
 from attnprof.core.trace import OPTIMIZER, OUTSIDE
@@ -16,8 +18,8 @@ from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import SHORT, Column
 from attnprof.reports.fitted import fitted
 from attnprof.reports.names import called, listed
-from attnprof.reports.rows import OWN, Branch
-from attnprof.reports.text import wrapped
+from attnprof.reports.rows import OWN, Branch, Row
+from attnprof.reports.text import printable, wrapped
 from attnprof.reports.view import View
 
 NOT_TIMED = "No layer was timed: run with --time, or attnprof.run(..., time=True)."
@@ -29,11 +31,15 @@ ACCUMULATION, BETWEEN, STEP = "gradient accumulation", "between ops", "step, pro
 class Timed:
     """One row: its times by phase and together; the least on a device, None where there is none or it has none."""
 
-    label: str
+    name: str
     phases: dict[str, Durations]
     total: Durations
     best: Attainable | None = None
-    fqns: tuple[str, ...] = field(default=(), repr=False)
+    art: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.art}{self.name}"
 
 
 def blocks(report: Report, view: View, width: int) -> list[str]:
@@ -41,15 +47,40 @@ def blocks(report: Report, view: View, width: int) -> list[str]:
     measured = report.layer_times
     if measured is None:
         return [*wrapped(NOT_TIMED, width), ""]
-    phases = PHASES if view.phase is None else (view.phase,)
-    rows, hidden = _Rows(report, measured, phases).shown(view)
-    shown = [phase for phase in phases if any(row.phases[phase].total_ns for row in rows if phase in row.phases)]
-    text = fitted("layer", [row.label for row in rows], _choices(report, measured, rows, shown), width)
+    rows, choices, hidden = _table(report, measured, view)
+    text = fitted("layer", [row.label for row in rows], choices, width)
     if hidden:
         text.append(f"{hidden} deeper {'level' if hidden == 1 else 'levels'} not shown: use --depth.")
-    for sentence in (*summary(measured), *_against(report, measured, phases)):
-        text += wrapped(sentence, width)
+    for sentence in sentences(report, view):
+        text += wrapped(printable(sentence), width)
     return [*text, ""]
+
+
+def table(report: Report, view: View) -> tuple[list[Timed], list[Column]]:
+    """The rows and all of the columns; raises :class:`AttnprofError` where nothing was timed."""
+    if report.layer_times is None:
+        raise AttnprofError(NOT_TIMED[0].lower() + NOT_TIMED[1:])
+    rows, choices, _ = _table(report, report.layer_times, view)
+    return rows, choices[0]
+
+
+def sentences(report: Report, view: View) -> list[str]:
+    """What is said of the times: of the steps, and of the device that they are held against."""
+    if report.layer_times is None:
+        return []
+    return [*summary(report.layer_times), *_against(report, report.layer_times, _phases(view))]
+
+
+def _phases(view: View) -> Sequence[str]:
+    return PHASES if view.phase is None else (view.phase,)
+
+
+def _table(report: Report, measured: MeasuredLayers, view: View) -> tuple[list[Timed], list[list[Column]], int]:
+    """The rows, sets of columns with the fullest first, and how many more levels there are."""
+    phases = _phases(view)
+    rows, hidden = _Rows(report, measured, phases).shown(view)
+    shown = [phase for phase in phases if any(row.phases[phase].total_ns for row in rows if phase in row.phases)]
+    return rows, _choices(report, measured, rows, shown), hidden
 
 
 def summary(measured: MeasuredLayers) -> list[str]:
@@ -98,7 +129,7 @@ class _Rows:
         if view.sort == "time":
             self._order(root, view.top)
         found, hidden = tree_rows.rows(root, depth=view.depth, sort=None, top=None)
-        rows = [self._row(row.label, row.branch) for row in found]
+        rows = [self._row(row) for row in found]
         measured = self._measured
         if view.phase is None:
             for label, times in ((ACCUMULATION, measured.accumulation), (BETWEEN, measured.unattributed)):
@@ -142,9 +173,10 @@ class _Rows:
             children = [*children[:top], together]
         branch.children = [*own, *children]
 
-    def _row(self, label: str, branch: Branch) -> Timed:
+    def _row(self, row: Row) -> Timed:
+        branch = row.branch
         phases = {phase: self._sum(branch.fqns, not _is_own(branch), phase) for phase in self._phases}
-        return Timed(label, phases, self._total(branch), branch.time, branch.fqns)
+        return Timed(branch.label, phases, self._total(branch), branch.time, row.art)
 
     def _total(self, branch: Branch) -> Durations:
         return self._sum(branch.fqns, not _is_own(branch))
@@ -185,9 +217,7 @@ def _choices(
     ]
     if report.roofline is None:
         return [by_phase + total + spread + part, by_phase + total + part, total + part, total]
-    seconds = [row.best.seconds if row.best else None for row in rows]
-    own_unit, cells = durations([one or None for one in seconds])
-    best = [Column(("at best", own_unit), tuple(cells))]
+    best = [_at_best([row.best.seconds if row.best else None for row in rows], unit, per)]
     if not measured.is_of(report.roofline.device):
         return [by_phase + total + spread + part + best, by_phase + total + part + best, total + part + best, total]
     device = report.roofline.device.id
@@ -200,6 +230,15 @@ def _choices(
         total + reached,
         total,
     ]
+
+
+def _at_best(seconds: Sequence[float | None], unit: str, per: int) -> Column:
+    """The least times, in the unit of the measured ones unless they are far less."""
+    if max((one * 10**9 for one in seconds if one), default=0) >= per / 10:
+        cells = align([rounded(Fraction(one) * 10**9, per) if one else None for one in seconds])
+    else:
+        unit, cells = durations([one or None for one in seconds])
+    return Column(("at best", unit), tuple(cells))
 
 
 def _reached(row: Timed, device: str) -> str | None:
