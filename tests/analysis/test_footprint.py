@@ -154,6 +154,15 @@ def test_no_more_of_a_parameter_than_the_ops_of_its_module_read() -> None:
     assert bytes_of(on(hand), "a") == 100 + 60
 
 
+def test_no_more_of_all_parameters_of_a_module_than_its_ops_read() -> None:
+    """Of two times eight experts in two parameters, 60 bytes are used."""
+    hand = module(Hand(), "a", {"forward": 100})
+    module(hand, "a.experts", {"forward": 70}).ran("a.experts", op(moved=60)).ran("a", op(moved=5000))
+    record = hand.trace.modules[hand.index("a.experts")]
+    record.parameters = tuple(ParameterRecord(f"w{i}", (8, 50), "float32", True, i) for i in range(2))
+    assert bytes_of(on(hand), "a") == 100 + 60
+
+
 def test_what_is_cached_below_is_moved() -> None:
     hand = module(Hand(), "a", {"forward": 10}).ran("a", op(moved=1000))
     module(hand, "a.b", {"forward": 10 + 30, "cache": 30})

@@ -6,7 +6,8 @@ could be computed again on the way. Buffers are left out, as traces do not list 
 was not given. A parameter counts once per call, however often it is used in it, and
 
 - not in calls in which its module did not run: an expert counts as often as it was called;
-- with no more than the ops of its module read: of an embedding, the rows that were selected.
+- with no more than the ops of its module read, all its parameters together: of an embedding, the rows that were
+  selected.
 """
 
 from __future__ import annotations
@@ -66,11 +67,13 @@ def _cached(node: ModuleNode) -> int | None:
 
 def _parameters(node: ModuleNode, phase: str, calls: int) -> Iterator[tuple[int, int]]:
     """Each parameter of a module and of those below (its ident), and the bytes moved of it in so many calls."""
-    read = node.own(phase).read_bytes
+    left = node.own(phase).read_bytes
+    is_bounded = bool(left)  # else others use its parameters
     for parameter in node.record.parameters:
         size = prod(parameter.shape) * width(parameter.dtype) * calls
-        gradient = size if phase == "backward" and parameter.trainable else 0
-        yield parameter.ident, (min(size, read) if read else size) + gradient
+        read = min(size, left) if is_bounded else size
+        left -= read
+        yield parameter.ident, read + (size if phase == "backward" and parameter.trainable else 0)
     for child in node.children:
         if times := _times(child, node, phase, calls):
             yield from _parameters(child, phase, times)
