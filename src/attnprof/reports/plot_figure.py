@@ -31,6 +31,8 @@ _TITLE, _BETWEEN = 0.34, 0.35
 _LARGEST, _SMALLEST = 1400.0, 9.0
 #: The most labels of a panel, the least part of the time that has one, and their most characters.
 _LABELS, _LABELLED, _LONGEST = 10, 0.01, 32
+#: Labels keep clear of so many of the largest points.
+_AVOIDED = 300
 _ROOF_SIZE, _LABEL_SIZE = 7.5, 8.0
 
 
@@ -116,11 +118,11 @@ def _inside(axes: Any, panel: Panel) -> None:
     taken, lines, guides = _roofs(axes, panel)
     marks = sorted(panel.marks, key=lambda mark: (-mark.share, mark.label, mark.intensity))
     sizes = [max(_SMALLEST, _LARGEST * mark.share) for mark in marks]
-    for mark, size in zip(marks, sizes, strict=True):
-        axes.scatter(
-            [mark.intensity], [mark.flops_per_s], s=size, color=COLOURS[mark.bound], alpha=0.78, linewidths=0.8,
-            edgecolors="white", zorder=3, clip_on=False,
-        )  # fmt: skip
+    axes.scatter(
+        [mark.intensity for mark in marks], [mark.flops_per_s for mark in marks], s=sizes,
+        c=[COLOURS[mark.bound] for mark in marks], alpha=0.78, linewidths=0.8, edgecolors="white", zorder=3,
+        clip_on=False,
+    )  # fmt: skip
     _labels(axes, marks, sizes, taken, lines, guides)
 
 
@@ -191,7 +193,7 @@ def _labels(
 ) -> None:
     pixels = axes.figure.dpi / 72
     discs = []
-    for mark, size in zip(marks, sizes, strict=True):
+    for mark, size in zip(marks[:_AVOIDED], sizes[:_AVOIDED], strict=True):
         x, y = axes.transData.transform((mark.intensity, mark.flops_per_s))
         discs.append(Disc(float(x), float(y), math.sqrt(size / math.pi) * pixels))
     chosen = [mark for mark in marks[:_LABELS] if mark.share >= _LABELLED]

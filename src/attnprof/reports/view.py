@@ -16,10 +16,10 @@ SORTS = ("flops", "matmul", "vector", "bytes", "read", "written", "params", "sav
 class View:
     """How to show a report.
 
-    ``by``: rows are modules, ops or steps, or the memory is shown, or the measured time. ``depth``: levels of modules below the root
-    (None: about a screenful). ``sort``: largest first by this number (None: the model's order; ops by FLOPs). ``top``:
-    only the largest so many of each level, by FLOPs (by what they saved, for memory) unless ``sort`` says
-    otherwise, the rest as one line. ``phase``: only this one.
+    ``by``: rows are modules, ops or steps, or the memory is shown, or the measured time. ``depth``: levels of modules
+    below the root (None: about a screenful). ``sort``: largest first by this number (None: the model's order; ops by
+    FLOPs). ``top``: only the largest so many of each level, by FLOPs (by what they saved, for memory) unless ``sort``
+    says otherwise, the rest as one line. ``phase``: only this one.
     """
 
     by: str = "module"
