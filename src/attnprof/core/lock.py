@@ -22,7 +22,8 @@ from attnprof.core.toml import key, reader, written
 
 VERSION = 1
 _HEADER = (
-    "# What runs cost, exactly: FLOPs and bytes of each phase and module. Written by attnprof; review it, commit it.\n"
+    "# What runs cost, exactly: FLOPs and bytes of each phase and module. Review it, commit it.\n"
+    "# Written by attnprof, which keeps no comments of yours.\n"
 )
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})(?: |$)", re.MULTILINE)
 _FIELDS = {"test", "environment", "total", "unpriced", *PHASES}
