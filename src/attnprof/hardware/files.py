@@ -7,7 +7,6 @@ is an integer of FLOP/s or bytes, so 989.4 TFLOP/s is 989,400,000,000,000 and no
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -16,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
+from attnprof.core import toml
 from attnprof.core.calibration import Conditions
 from attnprof.core.cost import Engine
 from attnprof.core.device import DeviceSpec, Origin, Peak, Provenance, peak_dtype
@@ -47,7 +47,7 @@ Table = dict[str, Any]
 
 def read(path: Path, base: Callable[[str], DeviceSpec]) -> DeviceSpec:
     """A user's device file. ``base`` finds the device that ``based_on`` names, for what is not said anew."""
-    loads = json.loads if path.suffix.lower() == ".json" else _toml(path)
+    loads: Callable[..., Table] = json.loads if path.suffix.lower() == ".json" else toml.reader(str(path))
     try:
         table = loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except OSError as error:
@@ -176,16 +176,6 @@ def _provenance(entry: Table, what: str, unit: int, derivation: str) -> Provenan
         _text(derivation, f"{what}, derivation"),
         tuple(_whole(value, f"{what}, also_quoted", unit) for value in rivals),
     )
-
-
-def _toml(path: Path) -> Callable[..., Table]:
-    for name in ("tomllib", "tomli"):  # the first comes with Python 3.11, the second is its backport
-        try:
-            loads: Callable[..., Table] = importlib.import_module(name).loads
-        except ModuleNotFoundError:
-            continue
-        return loads
-    raise AttnprofError(f"cannot read {path}: TOML needs Python 3.11 or the package tomli; JSON works everywhere.")
 
 
 def _whole(value: object, what: str, unit: int) -> int:
