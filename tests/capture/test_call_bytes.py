@@ -232,6 +232,23 @@ def test_a_layer_of_attention_moves_its_own_keys_and_values() -> None:
     assert trace_json.loads(trace_json.dumps(prof.trace)).modules == prof.trace.modules
 
 
+def test_an_encoder_decoder_has_two_caches() -> None:
+    """B x T tokens of the decoder attend to themselves and to B x S of the encoder."""
+    B, S, T, heads, width = 2, 7, 3, 2, 8  # noqa: N806
+    config = hf.T5Config(
+        d_model=heads * width, d_kv=width, num_heads=heads, d_ff=24, num_layers=1, vocab_size=50,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    model = hf.T5ForConditionalGeneration(config).eval()
+    with attnprof.profile(model) as prof, torch.no_grad():
+        tokens = [torch.zeros(B, n, dtype=torch.long) for n in (S, T)]
+        model(input_ids=tokens[0], decoder_input_ids=tokens[1])
+    found = {r.fqn: r.call_bytes.get("cache") for r in prof.trace.modules}
+    assert found["decoder.block.0.layer.0.SelfAttention"] == 2 * B * T * heads * width * 4
+    assert found["decoder.block.0.layer.1.EncDecAttention"] == 2 * B * S * heads * width * 4
+    assert found[""] is None
+
+
 def test_damaged_call_bytes_are_refused() -> None:
     with attnprof.profile() as prof:
         nn.Linear(3, 3)(torch.ones(2, 3))

@@ -66,7 +66,7 @@ def hidden(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, o
         elif isinstance(value, Tensor):
             found += UNKNOWN
         elif _is_cache(value):
-            _look_into_cache(module, value, found)
+            _look_into_cache(module, value, kwargs or {}, found)
         else:
             given.look(value)
     if output.__class__ not in PLAIN:
@@ -163,10 +163,13 @@ def _is_cache(value: Any) -> bool:
     return any(kind.__module__ == "transformers.cache_utils" for kind in type(value).__mro__)
 
 
-def _look_into_cache(module: Any, cache: Any, found: list[Any]) -> None:
-    at, layers = vars(module).get("layer_idx"), vars(cache).get("layers")
+def _look_into_cache(module: Any, cache: Any, kwargs: Mapping[str, Any], found: list[Any]) -> None:
+    """Note the keys and values of a layer of attention, if the module is one; of two caches, those of its kind."""
+    at = vars(module).get("layer_idx")
     if not isinstance(at, int):
         return
+    which = "self_attention_cache" if kwargs.get("key_value_states") is None else "cross_attention_cache"
+    layers = vars(vars(cache).get(which, cache)).get("layers")
     layer = layers[at] if isinstance(layers, list) and at < len(layers) else None
     for tensor in (getattr(layer, "keys", None), getattr(layer, "values", None)):
         if isinstance(tensor, Tensor) and tensor.__class__ in PLAIN:
