@@ -331,7 +331,9 @@ def test_a_run_without_ops_has_no_empty_table(by: str) -> None:
         assert not {"op", "alive at the peak"} & set(shown.splitlines())
 
 
-@pytest.mark.parametrize("number", ["494,068 B", "28.8 k parameters", "2.61 GiB", "19.3 GFLOP of matmul", "8 MMAC"])
+@pytest.mark.parametrize(
+    "number", ["494,068 B", "28.8 k parameters", "2.61 GiB", "19.3 GFLOP of matmul", "8 MMAC", "101 µs"]
+)
 def test_a_number_keeps_its_unit_when_a_line_ends(number: str) -> None:
     together = " ".join(number.split()[:2])
     for width in range(20, 60):

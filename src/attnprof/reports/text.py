@@ -8,8 +8,8 @@ import textwrap
 
 #: The width where no terminal says its own (a pipe, a file), and the least that a text is made for.
 _WIDTH, _NARROWEST = 120, 40
-#: The space between a number and its unit or prefix: ``8 k``, ``2.61 GB``.
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=([kMGTPEZYRQ]i?)?(B|FLOP|MAC|Hz)\b|[kMGTPEZYRQ]\b)")
+#: The space between a number and its unit or prefix: ``8 k``, ``2.61 GB``, ``9.83 ms``.
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=([kMGTPEZYRQ]i?)?(B|FLOP|MAC|Hz)\b|[kMGTPEZYRQ]\b|[mµn]?s\b)")
 _FIRM = "\N{NO-BREAK SPACE}"
 
 
