@@ -91,7 +91,7 @@ def test_a_step_without_a_cache_does_not_forget_the_one_before() -> None:
 
 def test_training_steps() -> None:
     model, rows = nn.Linear(8, 4), [2, 3]
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for n in rows:
             model(torch.zeros(n, 8)).sum().backward()
             prof.step()

@@ -81,7 +81,7 @@ def loop(name: str, count: int) -> Any:
     """The trace of a training loop."""
     model = Chain()
     optimizers = own(name, model)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(count):
             model(rows()).sum().backward()
             for optimizer in optimizers:

@@ -84,7 +84,7 @@ def test_a_loss_after_an_error_is_outside(error: BaseException) -> None:
     """An interrupt runs no hook: what follows is taken for the interrupted module's until its step ends."""
     net, x = Fragile(), rows()
     net.part.error = error
-    with attnprof.profile(net) as prof:
+    with attnprof.profile(net, recount_every=1) as prof:
         with pytest.raises(type(error)):
             net(x)
         if not isinstance(error, Exception):

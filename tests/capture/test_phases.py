@@ -31,7 +31,7 @@ def where(report: attnprof.Report, phase: str) -> set[str]:
 
 
 def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> attnprof.Report:
-    with attnprof.profile(net) as prof:
+    with attnprof.profile(net, recount_every=1) as prof:
         for _ in range(steps):
             net(rows()).sum().backward()
             optimizer.step()

@@ -444,7 +444,7 @@ def test_a_run_comes_back(tmp_path: Path) -> None:
 
     net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.Flatten(), nn.Linear(12, 4))
     optimizer = torch.optim.AdamW(net.parameters())
-    with attnprof.profile(net) as prof:
+    with attnprof.profile(net, recount_every=1) as prof:
         for _ in range(2):
             net(torch.randn(5, 2, 6)).sum().backward()
             optimizer.step()

@@ -31,7 +31,7 @@ def trained(build: Callable[[nn.Module], torch.optim.Optimizer], count: int) -> 
     torch.manual_seed(0)
     model = net()
     optimizer = build(model)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(count):
             model(torch.randn(ROWS, D)).square().mean().backward()
             optimizer.step()

@@ -77,7 +77,7 @@ def test_steps_of_several_micro_batches() -> None:
     """``prof.step()`` after each optimizer step: every step has all its micro-batches and one update."""
     model, accumulated = net(), 3
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(2):
             for _ in range(accumulated):
                 backward(model)
@@ -95,7 +95,7 @@ def test_a_step_per_micro_batch() -> None:
     """The same loop cut finer: only the last of each three updates, only the first does not add."""
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for i in range(6):
             backward(model)
             if i % 3 == 2:
@@ -140,7 +140,7 @@ def test_gradients_set_to_zero_are_written_and_added_to(foreach: bool) -> None:
     """Zeroing writes them; the next backward adds, as if it were a second micro-batch."""
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=foreach)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(2):
             backward(model)
             optimizer.zero_grad(set_to_none=False)
@@ -201,7 +201,7 @@ def test_clipping_inside_a_step() -> None:
 def test_an_exponential_average_by_hand() -> None:
     """a b + (1 - b) p: 3 per element, whether in two ops or as one interpolation; it is neither model nor optimizer."""
     model, average = net(), net()
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         with torch.no_grad():
             for a, p in zip(average.parameters(), model.parameters(), strict=True):
                 a.mul_(0.99).add_(p, alpha=0.01)
@@ -225,7 +225,7 @@ def test_averaged_models(average: Callable[..., None], weight: int) -> None:
     """The first call copies; later ones interpolate, a + w (p - a). Each compares its count twice and adds 1 to it."""
     model, count = net(), 2 + 1
     averaged = AveragedModel(model, multi_avg_fn=average)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(3):
             averaged.update_parameters(model)
             prof.step()
@@ -254,7 +254,7 @@ def test_a_schedule_of_numbers_costs_nothing(schedule: Callable[..., torch.optim
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     scheduler = schedule(optimizer)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(2):
             backward(model)
             optimizer.step()

@@ -176,7 +176,7 @@ def test_an_optimizer_leaves_frozen_parameters_alone() -> None:
 def test_gradual_unfreezing() -> None:
     """From the head down, one layer more in each step of one profile."""
     net = stack().requires_grad_(False)
-    with attnprof.profile(net) as prof:
+    with attnprof.profile(net, recount_every=1) as prof:
         for layer in reversed(linears(net)):
             layer.requires_grad_(True)
             net(torch.randn(ROWS, WIDTHS[0])).sum().backward()

@@ -36,7 +36,7 @@ def training(optimizer_of: Callable[..., torch.optim.Optimizer], *inputs: Tensor
     model = net()
     optimizer = optimizer_of(model.parameters())
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for x in inputs:
             scaled(model, optimizer, scaler, x)
             prof.step()

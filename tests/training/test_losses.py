@@ -145,7 +145,7 @@ def play(game: Game, frozen_critic: bool) -> attnprof.Report:
     """One step of the critic, one of the generator."""
     to_critic = torch.optim.SGD(game.critic.parameters(), lr=0.1)
     to_generator = torch.optim.SGD(game.generator.parameters(), lr=0.1)
-    with attnprof.profile(game) as prof:
+    with attnprof.profile(game, recount_every=1) as prof:
         fake = game.generator(torch.randn(ROWS, OUT))
         (game.critic(fake.detach()).mean() - game.critic(data()).mean()).backward()
         to_critic.step()
@@ -186,7 +186,7 @@ def test_two_optimizers_on_one_backward() -> None:
     net = TwoHeads()
     body = torch.optim.SGD(net.body.parameters(), lr=0.1, momentum=0.9)
     rest = torch.optim.SGD([*net.a.parameters(), *net.b.parameters()], lr=0.1)
-    with attnprof.profile(net) as prof:
+    with attnprof.profile(net, recount_every=1) as prof:
         for _ in range(2):
             a, b = net(data())
             (a.sum() + b.sum()).backward()
@@ -232,7 +232,7 @@ def test_a_teacher_that_follows_its_student() -> None:
     """The step is the optimizer's, the average of the weights nobody's: t + w (s - t), 3 per element."""
     net = Taught(torch.no_grad)
     optimizer = torch.optim.SGD(net.student.parameters(), lr=0.1)
-    with attnprof.profile(net) as prof:
+    with attnprof.profile(net, recount_every=1) as prof:
         for _ in range(2):
             net(data()).backward()
             optimizer.step()

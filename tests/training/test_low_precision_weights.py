@@ -31,7 +31,7 @@ def test_master_weights() -> None:
     model = net().bfloat16()
     masters = [p.detach().float().requires_grad_() for p in model.parameters()]
     optimizer = torch.optim.AdamW(masters, foreach=False)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(2):
             model(batch().bfloat16()).sum().backward()
             for master, parameter in zip(masters, model.parameters(), strict=True):
@@ -85,7 +85,7 @@ def test_fp32_state_of_a_bf16_model() -> None:
     """m = b m + g: 2; p - a m: 2, on copies in fp32; the casts are the gradient's, the parameter's and back."""
     model = net().bfloat16()
     optimizer = WideMomentum(model.parameters())
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(2):
             model(batch().bfloat16()).sum().backward()
             optimizer.step()

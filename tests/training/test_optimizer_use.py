@@ -30,7 +30,7 @@ def test_a_group_added_later() -> None:
     torch.manual_seed(0)
     model = net()
     optimizer = torch.optim.AdamW(model[2].parameters(), foreach=False)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for i in range(3):
             if i == 1:
                 optimizer.add_param_group({"params": list(model[0].parameters())})
@@ -105,7 +105,7 @@ def test_an_update_by_hand_is_no_optimizer() -> None:
 def test_one_optimizer_after_another_has_a_first_step_each() -> None:
     torch.manual_seed(0)
     model = net()
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(2):
             optimizer = torch.optim.AdamW(model.parameters(), fused=True)
             for _ in range(2):

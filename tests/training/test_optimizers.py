@@ -159,7 +159,7 @@ def test_muon() -> None:
     torch.manual_seed(0)
     model = net()
     optimizers = muon_and_adamw(model)
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(2):
             model(torch.randn(ROWS, D)).square().mean().backward()
             for optimizer in optimizers:
@@ -198,7 +198,7 @@ def test_lbfgs() -> None:
         loss.backward()
         return loss
 
-    with attnprof.profile(model) as prof:
+    with attnprof.profile(model, recount_every=1) as prof:
         for _ in range(2):
             optimizer.step(closure)
             prof.step()

@@ -19,7 +19,7 @@ F32, INDEX = 4, 8  # bytes
 def trained(kind: type[torch.optim.Optimizer], micro_batches: int = 1, **options: float) -> attnprof.Report:
     table = nn.Embedding(VOCABULARY, D, sparse=True)
     optimizer = kind(table.parameters(), **options)
-    with attnprof.profile(table) as prof:
+    with attnprof.profile(table, recount_every=1) as prof:
         for _ in range(2):
             for _ in range(micro_batches):
                 table(torch.tensor(BATCH)).sum().backward()

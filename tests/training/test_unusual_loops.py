@@ -145,7 +145,7 @@ def test_a_step_that_differentiates() -> None:
 
 def test_a_step_may_end_between_forward_and_backward() -> None:
     net = nn.Sequential(linear(), linear())
-    with attnprof.profile(net) as prof:
+    with attnprof.profile(net, recount_every=1) as prof:
         loss = net(data()).sum()
         prof.step()
         loss.backward()
@@ -169,7 +169,7 @@ def test_validation_between_steps() -> None:
     """Without gradients, in eval mode: forward, and no more."""
     net = nn.Sequential(linear(), nn.Dropout(0.5), linear())
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    with attnprof.profile(net) as prof:
+    with attnprof.profile(net, recount_every=1) as prof:
         for _ in range(2):
             net.train()
             net(data()).sum().backward()
@@ -213,7 +213,7 @@ class Loop(nn.Module):
 def test_a_loop_that_is_a_module(closure: bool) -> None:
     """Its steps are the optimizer's, although it is running; the loss and what follows are its own."""
     loop = Loop(closure)
-    with attnprof.profile(loop) as prof:
+    with attnprof.profile(loop, recount_every=1) as prof:
         for _ in range(2):
             loop(data())
             prof.step()

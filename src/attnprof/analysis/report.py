@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from attnprof.analysis import steps, training, tree
+from attnprof.analysis import layer_times, steps, training, tree
+from attnprof.analysis.layer_times import MeasuredLayers
 from attnprof.analysis.memory import MemorySummary
+from attnprof.analysis.pace import Pace
 from attnprof.analysis.steps import StepCost
 from attnprof.analysis.training import Training
 from attnprof.analysis.tree import ModuleNode
@@ -175,6 +177,21 @@ class Report:
     @cached_property
     def _rooflines(self) -> dict[DeviceSpec, Roofline]:
         return {}
+
+    @property
+    def pace(self) -> Pace | None:
+        """How fast the steps were that ran bare, on the first of the devices; None when none was marked."""
+        if self.trace.timing is None:
+            return None
+        roofline = self.roofline
+        if roofline is None:
+            return Pace(self.trace.timing, self.trace, self.priced)
+        return Pace(self.trace.timing, self.trace, self.priced, roofline.device, roofline.seconds_of)
+
+    @cached_property
+    def layer_times(self) -> MeasuredLayers | None:
+        """How long the layers of a step took; None when they were not timed."""
+        return layer_times.measured(self.trace, self.root)
 
     # Theory
 

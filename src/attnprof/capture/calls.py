@@ -12,11 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from attnprof.capture.cached_keys import KEYS, NOT_SEEN, SEEN, cached
+from attnprof.capture.call_bytes import SCALARS, UNKNOWN, add, hidden, visible
 from attnprof.capture.signatures import PLAIN
 from attnprof.core.trace import Call, ModuleRecord
 
 #: The name of tensors in a tuple or list, which are part of a call's kind alone; and of how many at most.
 _INSIDE, _MOST = "*", 8
+#: The names that stand before a shape, and of them those that are part of a call's kind alone.
+_MARKS = ("->", _INSIDE, KEYS, SEEN, NOT_SEEN)
+_OF_KIND = tuple(f"{mark} " for mark in _MARKS[1:])
+#: The length of the key of a call with one tensor in and one out.
+_OF_ONE = 10
 _current_task = torch._C._current_graph_task_id
 _function_mode_is_on = torch._C._is_torch_function_mode_enabled
 
@@ -31,44 +38,52 @@ class Calls:
     def __init__(self) -> None:
         self.seen: dict[tuple[Any, ...], list[int]] = {}
 
-    def note(self, index: int, args: Any, kwargs: dict[str, Any] | None, output: Any, span: tuple[int, int]) -> None:
-        """One call of module ``index`` has ended; without ``kwargs``, by an exception."""
+    def note(
+        self, index: int, module: Any, args: Any, kwargs: dict[str, Any] | None, output: Any, span: tuple[int, int]
+    ) -> None:
+        """One call of ``module``, number ``index``, has ended; without ``kwargs``, by an exception."""
         state = (_current_task() >= 0) + (2 if kwargs is None else 0)
         try:
             if _function_mode_is_on():  # a user's mode need not see us asking
                 with torch._C.DisableTorchFunction():
-                    key = _key(index, state, args, kwargs, output)
+                    key = _key(index, module, state, args, kwargs, output)
             else:
-                key = _key(index, state, args, kwargs, output)
+                key = _key(index, module, state, args, kwargs, output)
         except RuntimeError:  # a nested tensor, which says it is plain, has no one shape
             found = [(name, *_asked(t)) for name, t in _tensors(args, kwargs or {}, output)]
-            key = (index, state, *(part for parts in found for part in parts))
+            key = (index, state, *(part for parts in found for part in parts), *UNKNOWN)
         spans = self.seen.get(key)
         if spans is None:
             spans = self.seen[key] = []
         spans += span
 
 
-def write(all_calls: Iterable[tuple[Calls, Collection[int]]], records: list[ModuleRecord]) -> None:
+def write(all_calls: Iterable[tuple[Calls, Collection[int], int]], records: list[ModuleRecord]) -> None:
     """Put the counts of every thread into the module records, shapes as text.
 
-    With each thread's calls come the autograd numbers of the nodes that a backward ran.
+    With the calls come the autograd numbers of the nodes that a backward ran in their thread, and how many calls
+    each of them stands for.
     """
     for record in records:
         record.calls, record.call_kinds, record.recomputed_calls = {}, {}, 0
-    for calls, ran in all_calls:
+        record.call_bytes = {}
+    for calls, ran, each in all_calls:
         reached = sorted(ran)
         for (index, state, *parts), spans in list(calls.seen.items()):
-            record, tensors = records[index], tuple(_texts(parts))
-            texts = tuple(text for text in tensors if not text.startswith(_INSIDE))
-            recomputed, count = bool(state & 1), len(spans) // 2
+            shown = visible(parts)
+            record, tensors = records[index], tuple(_texts(shown))
+            texts = tuple(text for text in tensors if not text.startswith(_OF_KIND))
+            recomputed, count = bool(state & 1), len(spans) // 2 * each
             if recomputed:
                 record.recomputed_calls += count
             else:
                 record.calls[texts] = record.calls.get(texts, 0) + count
-            for backward, times in Counter(map(partial(_any_in, reached), spans[::2], spans[1::2])).items():
-                kind = Call(tensors, tuple(parts[3::4]), backward, recomputed, not state & 2)
-                record.call_kinds[kind] = record.call_kinds.get(kind, 0) + times
+            reached_by = Counter(map(partial(_any_in, reached), spans[::2], spans[1::2]))
+            for backward, times in reached_by.items():
+                kind = Call(tensors, tuple(shown[3::4]), backward, recomputed, not state & 2)
+                record.call_kinds[kind] = record.call_kinds.get(kind, 0) + times * each
+            ended, went_back = not state & 2, reached_by[True] * each
+            add(record.call_bytes, parts, again=recomputed, ended=ended, calls=count, backward=went_back)
 
 
 def _any_in(numbers: list[int], start: int, end: int) -> bool:
@@ -77,16 +92,22 @@ def _any_in(numbers: list[int], start: int, end: int) -> bool:
     return at < len(numbers) and numbers[at] < end
 
 
-def _key(index: int, state: int, args: Any, kwargs: dict[str, Any] | None, output: Any) -> tuple[Any, ...]:
+def _key(index: int, module: Any, state: int, args: Any, kwargs: dict[str, Any] | None, output: Any) -> tuple[Any, ...]:
     key: list[Any] = [index, state]
+    more = False  # than single tensors
     for value in args:
         kind = value.__class__
         if kind in PLAIN:
             key += (None, value.shape, value.dtype, value.requires_grad)
         elif kind is tuple or kind is list:
             key += _inside(value)
-        elif isinstance(value, Tensor):
-            key += (None, *_asked(value))
+            more = True
+        elif kind not in SCALARS:
+            if isinstance(value, Tensor):
+                key += (None, *_asked(value))
+            else:
+                key += cached(module, value)
+            more = True
     if kwargs:
         for name, value in kwargs.items():
             kind = value.__class__
@@ -94,13 +115,22 @@ def _key(index: int, state: int, args: Any, kwargs: dict[str, Any] | None, outpu
                 key += (name, value.shape, value.dtype, value.requires_grad)
             elif kind is tuple or kind is list:
                 key += _inside(value)
-            elif isinstance(value, Tensor):
-                key += (name, *_asked(value))
+                more = True
+            elif kind not in SCALARS:
+                if isinstance(value, Tensor):
+                    key += (name, *_asked(value))
+                else:
+                    key += cached(module, value)
+                more = True
     kind = output.__class__
     if kind in PLAIN:
         key += ("->", output.shape, output.dtype, output.requires_grad)
-    elif isinstance(output, Tensor):
-        key += ("->", *_asked(output))
+    elif kind not in SCALARS:
+        if isinstance(output, Tensor):
+            key += ("->", *_asked(output))
+        more = True
+    if more or len(key) > _OF_ONE:  # of several tensors, some may be the same
+        key += hidden(module, args, kwargs, output, _MOST)
     return tuple(key)
 
 
@@ -127,4 +157,4 @@ def _asked(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype, bool]:
 def _texts(parts: list[Any]) -> Iterable[str]:
     for name, shape, dtype in zip(parts[::4], parts[1::4], parts[2::4], strict=True):
         text = f"{str(dtype).removeprefix('torch.')}[{','.join(map(str, shape))}]"
-        yield f"{name} {text}" if name in ("->", _INSIDE) else f"{name}={text}" if name else text
+        yield f"{name} {text}" if name in _MARKS else f"{name}={text}" if name else text

@@ -21,22 +21,19 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils._python_dispatch import (
-    _get_current_dispatch_mode,
-    _get_current_dispatch_mode_stack,
-    _pop_mode,
-    _push_mode,
-)
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from attnprof.capture import calls
+from attnprof.capture import written
 from attnprof.capture.attribution import Scopes, numbers_work
+from attnprof.capture.calls import Calls
 from attnprof.capture.memory import Memory
 from attnprof.capture.mode import Retired, ThreadRecorder
+from attnprof.capture.modes import put_below, take_off
 from attnprof.capture.modules import Modules
 from attnprof.capture.process import PROCESS
-from attnprof.capture.shape_inference import without_shape_inference
 from attnprof.capture.signatures import Signatures
-from attnprof.capture.states import states_of
+from attnprof.capture.states import has_state
+from attnprof.capture.stepping import Stepping
 from attnprof.core.trace import ROOT, Trace
 
 _current_task = torch._C._current_graph_task_id
@@ -47,11 +44,13 @@ class Recorder:
 
     Entering pushes a dispatch mode on this thread, registers global module and optimizer hooks (hooks on
     the modules themselves would switch off native fast paths) and puts ``torch.compile`` into eager
-    stance. Another thread may enter as well, for a mode of its own. One that does not, but runs modules,
-    has a mode for the time of each outermost call; the trace then has a note of what was not seen.
+    stance. All of it is taken away again while steps run bare (``stepping``).
+
+    Another thread may enter as well, for a mode of its own. One that does not, but runs modules, has a mode for
+    the time of each outermost call; the trace then has a note of what was not seen.
     """
 
-    def __init__(self, model: nn.Module | None = None, *, memory: bool = True) -> None:
+    def __init__(self, model: nn.Module | None = None, *, memory: bool = True, recount_every: int | None = 1) -> None:
         self.signatures = Signatures()
         self.scopes = Scopes()
         self.modules = Modules(model)
@@ -60,13 +59,16 @@ class Recorder:
         self.steps: list[int] = []
         self.step_labels: dict[int, str] = {}
         self.memory = Memory(self.modules) if memory else None
-        self._modes: list[ThreadRecorder] = []
+        self.modes: list[ThreadRecorder] = []
         self._local = threading.local()
         self._installed = ExitStack()
         self._lock = threading.Lock()
         self._threads = 0  # that are inside
-        self._visited = False
-        self._grad = torch.is_grad_enabled()
+        self.visited = False
+        self.grad = torch.is_grad_enabled()
+        self.is_suspended = False
+        reuses = model is not None and recount_every != 1
+        self.stepping = Stepping(self, model, recount_every) if model is not None and reuses else None
 
     # Entering and leaving
 
@@ -80,6 +82,8 @@ class Recorder:
             if not mode.visiting:
                 mode.attribution.reset()
                 mode.__enter__()  # type: ignore[no-untyped-call]
+            if self.stepping is not None and self._threads == 1:
+                self.stepping.open()
         mode.entered += 1
         return self
 
@@ -88,16 +92,16 @@ class Recorder:
         mode.entered -= 1
         if mode.entered:
             return
-        if not mode.visiting:
-            _take_off(mode)
+        if self.stepping is not None and self._threads == 1:
+            self.stepping.close(failed=error[:1] != (None,) and bool(error))
+        if not mode.visiting and not self.is_suspended:
+            take_off(mode)
         with self._lock:
             self._threads -= 1
             if self._threads == 0:
-                self._installed.close()
-                self.modules.refresh()
-                if self.memory is not None:
-                    self.memory.close()
-                for visitor in self._modes:
+                self._uninstall()
+                self.is_suspended = False
+                for visitor in self.modes:
                     if visitor.visiting:  # its thread is inside a module, and no hook will take it off
                         visitor.__class__ = Retired
 
@@ -107,7 +111,7 @@ class Recorder:
         return self._threads > 0
 
     def _install(self) -> None:
-        for visitor in self._modes:
+        for visitor in self.modes:
             if type(visitor) is Retired:  # asked first: a class that is set makes every attribute slower
                 visitor.__class__ = ThreadRecorder  # type: ignore[assignment]
         with ExitStack() as stack:
@@ -126,20 +130,75 @@ class Recorder:
                 self.memory.open()
             self._installed = stack.pop_all()
 
+    def _uninstall(self) -> None:
+        self._installed.close()  # which forgets what it closed
+        self.modules.refresh()
+        if self.memory is not None and not self.is_suspended:
+            self.memory.close()
+
+    # Out of the way
+
+    def can_suspend(self) -> bool:
+        """Whether this thread is the only one that was ever seen, and no module is running."""
+        mode = self._mode_of_thread()
+        return len(self.modes) == 1 and not mode.visiting and not mode.attribution.stack
+
+    def suspend(self) -> None:
+        """Nothing is seen from now on, and nothing is in the way."""
+        if not self.is_suspended:
+            take_off(self._mode_of_thread())
+            self._uninstall()
+            self.is_suspended = True
+
+    def resume(self) -> None:
+        """Everything is seen again."""
+        if self.is_suspended:
+            mode = self._mode_of_thread()
+            self.is_suspended = False
+            self._install()
+            mode.attribution.reset()
+            put_below(mode)
+
+    def op_calls(self) -> int:
+        """How many op calls of this thread were seen."""
+        return len(self._mode_of_thread().events)
+
+    def events_of_thread(self) -> list[int]:
+        """The signatures of this thread's op calls."""
+        return self._mode_of_thread().events
+
+    def take_calls(self) -> Calls:
+        """The module calls of this thread since they were last taken."""
+        mode = self._mode_of_thread()
+        taken, mode.calls = mode.calls, Calls()
+        return taken
+
     def _mode_of_thread(self) -> ThreadRecorder:
         mode: ThreadRecorder | None = getattr(self._local, "mode", None)
         if mode is None:
             mode = self._local.mode = ThreadRecorder(self)
-            self._modes.append(mode)
+            self.modes.append(mode)
         return mode
 
-    def step(self, label: str | None = None) -> None:
-        """The end of one step, which may have a name."""
+    def step(self, label: str | None = None, *, tokens: int = 0, samples: int = 0) -> None:
+        """The end of one step, which may have a name. It is marked where any of it was seen."""
+        stepping = self.stepping
+        if stepping is not None and stepping.began_bare and self.is_suspended:
+            stepping.end(tokens=tokens, samples=samples)
+            return
         mode = self._mode_of_thread()
-        mode.attribution.reset()
+        if not self.is_suspended:
+            mode.attribution.reset()
         if label is not None:
             self.step_labels[len(self.steps)] = label
         self.steps.append(len(mode.events))
+        if stepping is not None and mode.entered:
+            stepping.end(tokens=tokens, samples=samples)
+
+    def recount(self) -> None:
+        """Steps to come are counted anew."""
+        if self.stepping is not None:
+            self.stepping.recount()
 
     @contextmanager
     def unseen(self) -> Iterator[None]:
@@ -152,6 +211,11 @@ class Recorder:
         finally:
             mode.memory = memory
             del mode.events[count:], mode.scopes[count:]
+
+    def ops(self) -> Trace:
+        """The op calls so far and nothing else, of one thread: a view, for those who ask often."""
+        mode = self._mode_of_thread()
+        return Trace(self.signatures.known, self.scopes.known, mode.events, mode.scopes, [])
 
     # Hooks
 
@@ -187,7 +251,7 @@ class Recorder:
             index = modules.index_of(module, ROOT)
         span = attribution.leave(index)
         if id(module) not in modules.wrappers:
-            mode.calls.note(index, args, kwargs, output, span)
+            mode.calls.note(index, module, args, kwargs, output, span)
         if self.memory is not None and kwargs is not None and not attribution.stack and _current_task() < 0:
             self.memory.after_call(mode, module, args, kwargs, output)
         if mode.visiting and not attribution.stack:
@@ -201,21 +265,21 @@ class Recorder:
             if isinstance(mode, ThreadRecorder) and mode.recorder is self:
                 return mode
         mode = self._mode_of_thread()
-        mode.visiting = self._visited = True
+        mode.visiting = self.visited = True
         mode.attribution.reset()
         mode.__enter__()  # type: ignore[no-untyped-call]
         return mode
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        phase = "optimizer" if _has_state(optimizer) else "optimizer_init"
+        phase = "optimizer" if has_state(optimizer) else "optimizer_init"
         mode = self._mode_of_thread()
-        self._visited |= not (mode.entered or mode.visiting)
+        self.visited |= not (mode.entered or mode.visiting)
         mode.attribution.begin_step(phase)
         if self.memory is not None:
             self.memory.before_step(optimizer)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._mode_of_thread().attribution.end_step(_has_state(optimizer))
+        self._mode_of_thread().attribution.end_step(has_state(optimizer))
         if self.memory is not None:
             self.memory.after_step(optimizer)
 
@@ -223,55 +287,7 @@ class Recorder:
 
     def trace(self) -> Trace:
         """What was seen so far."""
-        if not self.is_open:  # else a thread may be between the two
-            for mode in self._modes:
-                mode.drop_half_an_event()
-        calls.write(((mode.calls, mode.attribution.ran) for mode in self._modes), self.modules.records)
-        notes = []
-        if not self.numbers_trusted:
-            notes.append(
-                "This torch numbers autograd nodes in a way attnprof does not know: every backward op is "
-                "booked to (outside); totals are right."
-            )
-        if self._visited:
-            notes.append(
-                "Modules ran in threads that did not enter the profile: what those threads did outside of modules, "
-                "backward and optimizer steps included, was not counted. Enter the same profile in each thread."
-            )
-        if self.memory is not None and self.memory.ledger.hidden:
-            notes.append(
-                "Some tensors have a layout that hides their storage (mkldnn): bytes of memory are lower bounds."
-            )
-        trace = Trace(
-            signatures=list(self.signatures.known),
-            scopes=list(self.scopes.known),
-            event_signatures=[event for mode in self._modes for event in mode.events],
-            event_scopes=[scope for mode in self._modes for scope in mode.scopes],
-            modules=self.modules.records,
-            steps=list(self.steps),
-            step_labels=dict(self.step_labels),
-            meta={"torch": torch.__version__, "grad": self._grad},
-            notes=notes,
-            memory=None if self.memory is None else self.memory.trace(mode.events for mode in self._modes),
-        )
-        return trace if self.modules.on_meta else without_shape_inference(trace)
-
-
-def _take_off(mode: ThreadRecorder) -> None:
-    """Take a mode off this thread's stack, also from below modes that were pushed later and stay on."""
-    above = []
-    while (top := _get_current_dispatch_mode()) is not mode:
-        if top is None:
-            break
-        above.append(_pop_mode())
-    if top is mode:
-        mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-    for other in reversed(above):
-        _push_mode(other)
-
-
-def _has_state(optimizer: Optimizer) -> bool:
-    return any(value is not None for _, value in states_of(optimizer))
+        return written.trace_of(self)
 
 
 def _is_running(outermost: int, entering: int, modules: Modules) -> bool:

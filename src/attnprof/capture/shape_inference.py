@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from attnprof.capture.memory import on_kept_events
-from attnprof.core.trace import Trace
+from attnprof.core.trace import Repeat, Trace
 
 
 def without_shape_inference(trace: Trace) -> Trace:
@@ -18,6 +20,10 @@ def without_shape_inference(trace: Trace) -> Trace:
     before, trace.event_signatures = trace.event_signatures, [trace.event_signatures[event] for event in kept]
     trace.event_scopes = [trace.event_scopes[event] for event in kept]
     trace.steps = [bisect_left(kept, step) for step in trace.steps]
+    trace.repeats = [Repeat(bisect_left(kept, r.start), bisect_left(kept, r.stop), r.times) for r in trace.repeats]
+    if trace.timing is not None:
+        kinds = (replace(kind, pieces=tuple(_moved(kept, kind.pieces))) for kind in trace.timing.kinds)
+        trace.timing = replace(trace.timing, kinds=tuple(kinds))
     if trace.memory is not None:
         trace.memory = on_kept_events(trace.memory, kept)
     dropped = sum(1 for event in before if event in asked)
@@ -25,3 +31,8 @@ def without_shape_inference(trace: Trace) -> Trace:
         f"{dropped} ops ran on meta tensors and the model does not: torch asking for shapes, it seems; not counted."
     )
     return trace
+
+
+def _moved(kept: Sequence[int], pieces: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for start, stop in pieces:
+        yield bisect_left(kept, start), bisect_left(kept, stop)

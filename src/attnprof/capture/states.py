@@ -18,3 +18,14 @@ def states_of(optimizer: Optimizer) -> Iterator[tuple[str, Any]]:
             yield from ((str(name), value) for name, value in state.items())
         else:
             yield key if isinstance(key, str) else "state", state
+
+
+def has_state(optimizer: Optimizer) -> bool:
+    """Whether there is any: most make it in their first step. Asked at each step, so the first value is enough."""
+    for state in optimizer.state.values():
+        if not isinstance(state, Mapping):
+            if state is not None:
+                return True
+        elif any(value is not None for value in state.values()):
+            return True
+    return False
