@@ -110,6 +110,18 @@ def test_a_config_file_as_it_is_saved(model_type: str, tmp_path: Any) -> None:
     assert read(tmp_path) == read(str(tmp_path / "config.json")) == read(config.to_dict())
 
 
+@pytest.mark.parametrize("model_type", ["cohere2", "gemma2", "gemma3_text", "gpt_oss", "mistral", "ministral", "olmo3"])
+def test_windows_of_a_config_that_lists_no_layers(model_type: str) -> None:
+    """Older files have no ``layer_types``: the usual pattern is that of the library."""
+    config = config_of(model_type, {"num_hidden_layers": 13})
+    fields = config.to_dict()
+    listed = fields.pop("layer_types", ["sliding_attention"] * 13)
+    counts = {layer.window: count for count, layer in read(fields).layers}
+    assert counts.get(4, 0) == listed.count("sliding_attention")
+    assert counts.get(None, 0) == listed.count("full_attention")
+    assert read(fields) == read(config.to_dict())
+
+
 # Against the other closed forms, and by hand
 
 
@@ -191,8 +203,8 @@ MOE |= {"moe_intermediate_size": 8}
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"hidden_size": 3}, "the config names no model_type: it is one of cohere, gemma, "),
-        ({"model_type": "lama"}, "no closed form of a lama: there are cohere, .* Did you mean llama"),
+        ({"hidden_size": 3}, "the config names no model_type: it is one of arcee, cohere, "),
+        ({"model_type": "lama"}, "no closed form of a lama: there are arcee, .* Did you mean llama"),
         ({"model_type": "bert"}, "no closed form of a bert: there are "),
         ({"model_type": ["llama"]}, r"no closed form of a \['llama'\]: there are "),
         (

@@ -192,7 +192,7 @@ class _Config:
                 first = self._optional("max_window_layers", first) or 0
             limited = [i >= first for i in range(depth)]
         elif family.window == "most":
-            every = self._optional("sliding_window_pattern", 6) or 6
+            every = self._optional("sliding_window_pattern") or family.period
             limited = [(i + 1) % every != 0 for i in range(depth)]
         else:
             limited = [family.window != "even" or i % 2 == 0 for i in range(depth)]
