@@ -43,7 +43,8 @@ class Given:
     tuples and lists among the arguments.
 
     ``cached``: the keys [batch, heads, tokens, width] that a cache among the arguments held for the module after the
-    call; ``seen``: how many tokens went through that cache, where it keeps fewer.
+    call; ``seen``: how many tokens went through that cache, where it keeps fewer. ``stopped``: a checkpoint repeated
+    the call until all that was saved was there again; a formula has then what ran until the last op that saves.
     """
 
     inputs: tuple[Input, ...]
@@ -51,6 +52,7 @@ class Given:
     inside: tuple[Input, ...] = ()
     cached: Input | None = None
     seen: int | None = None
+    stopped: bool = False
 
     @classmethod
     def of(cls, call: Call) -> Given:
@@ -86,7 +88,8 @@ class Recorded:
 
     ``parameters`` are its own and those of the modules in it, by dotted name, ``parts`` the hyperparameters of those
     modules. ``ops`` are the names of the ops that it
-    ran itself, ``called`` the names of the modules in it that were called.
+    ran itself, ``called`` the names of the modules in it that were called, ``stopped`` of those in which the
+    recomputation of a checkpoint stopped early.
     """
 
     class_name: str
@@ -96,6 +99,7 @@ class Recorded:
     parts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     ops: frozenset[str] = frozenset()
     called: frozenset[str] = frozenset()
+    stopped: frozenset[str] = frozenset()
     training: bool | None = None
     calls: Mapping[Call, int] = field(default_factory=dict)
 
@@ -108,6 +112,7 @@ class Recorded:
             for p in part.parameters
         }
         called = frozenset(name for name, part in below.items() if part.call_count)
+        stopped = {name for name, p in below.items() if any(k.recomputed and not k.returned for k in p.call_kinds)}
         return cls(
             record.class_name,
             record.home,
@@ -116,6 +121,7 @@ class Recorded:
             {name: part.hyperparameters for name, part in below.items()},
             ops,
             called,
+            frozenset(stopped),
             record.training,
             record.call_kinds,
         )
@@ -168,10 +174,14 @@ Write = Callable[[Recorded, Given], Prediction | None]
 
 @dataclass(frozen=True)
 class Binding:
-    """A formula of a class. ``own``: it has the ops of the module itself, not those of the modules in it."""
+    """A formula of a class. ``own``: it has the ops of the module itself, not those of the modules in it.
+
+    ``stops``: it can tell what a call that stopped early ran.
+    """
 
     write: Write
     own: bool = False
+    stops: bool = True
 
 
 _known: dict[tuple[str, str], Binding] = {}
@@ -211,7 +221,7 @@ def predicts(kind: type | str) -> Callable[[Write], Write]:
     def enter(write: Write) -> Write:
         if not callable(write):
             raise AttnprofError(f"predicts() goes above a function of a module and a call, not {write!r}.")
-        _users[home, class_name] = Binding(write)
+        _users[home, class_name] = Binding(write, stops=False)
         return write
 
     return enter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attnprof.analytic.binding import Binding, Given, Recorded, binding
 from attnprof.analytic.prediction import KINDS, Phase, Prediction, Quantity
@@ -13,6 +13,7 @@ from attnprof.core.trace import Call
 
 #: The phases that are compared. What an optimizer does is no module's.
 PHASES: tuple[Phase, ...] = ("forward", "backward", "recompute")
+_STOPPED = "its recomputation stopped as soon as all that was saved was there"
 Terms = tuple[TermValue, ...]
 
 
@@ -52,10 +53,14 @@ def theory(module: Recorded) -> Theory | None:
     sums: dict[tuple[Quantity, Phase], dict[str, TermValue]] = {}
     unknown: set[tuple[Quantity, Phase]] = set()
     for call, times in module.calls.items():
-        if not call.returned:
-            _without_end(found, call)
+        if not call.returned and not call.recomputed:
+            for phase in PHASES:
+                found.missing.setdefault(phase, "a call of it raised an exception")
             continue
-        given = Given.of(call)
+        given = Given.of(call) if call.returned else _stopped(bound, module, call)
+        if given is None:
+            found.missing.setdefault("recompute", _STOPPED)
+            continue
         if given.inputs and 0 in given.inputs[0].shape:  # nothing to do, as for an expert that no token chose
             found.formula = found.formula or module.class_name
             continue
@@ -63,12 +68,14 @@ def theory(module: Recorded) -> Theory | None:
             prediction = _written(bound, module, given)
             if prediction is None:
                 return None
+            if not call.returned:
+                prediction = prediction.of("matmul")
             found.formula = found.formula or prediction.name
             for phase, made in _phases(call):
                 _add(sums, unknown, prediction, made, phase, times)
             _once(found, prediction)
         except AttnprofError as error:
-            for phase in PHASES:
+            for phase in PHASES if call.returned else PHASES[2:]:
                 found.missing.setdefault(phase, str(error).rstrip("."))
     for phase in PHASES:
         found.terms[phase] = tuple(sums.get(("matmul_flops", phase), {}).values())
@@ -89,13 +96,23 @@ def _written(bound: Binding, module: Recorded, given: Given) -> Prediction | Non
     return prediction
 
 
-def _without_end(found: Theory, call: Call) -> None:
-    """A recomputation stops when it has all that was saved; any other call raised."""
-    if call.recomputed:
-        found.missing.setdefault("recompute", "its recomputation stopped as soon as all that was saved was there")
-        return
-    for phase in PHASES:
-        found.missing.setdefault(phase, "a call of it raised an exception")
+def _stopped(bound: Binding, module: Recorded, call: Call) -> Given | None:
+    """A call that a checkpoint repeated until all that was saved was there again; None where nobody knows how far.
+
+    What it was given is that of the call which it repeats. Where it stopped in a module inside, which comes after the
+    module's own ops, these have run.
+    """
+    if not bound.stops:
+        return None
+    first = {
+        (kind.tensors, kind.gradients): kind
+        for kind in module.calls
+        if kind.returned and not kind.recomputed and kind.tensors[: len(call.tensors)] == call.tensors
+    }
+    if len(first) != 1:
+        return None
+    given = Given.of(next(iter(first.values())))
+    return given if bound.own and module.stopped else replace(given, stopped=True)
 
 
 def _phases(call: Call) -> list[tuple[Phase, Phase]]:

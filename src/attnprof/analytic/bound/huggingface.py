@@ -6,93 +6,13 @@ from math import prod
 
 from attnprof.analytic.binding import Given, Input, Recorded, UnpredictableError, binds
 from attnprof.analytic.bound.attention import between_heads
+from attnprof.analytic.bound.huggingface_classes import EXPERTS, PROJECTED, ROUTERS, TOGETHER, classes
+from attnprof.analytic.bound.layers import linear
 from attnprof.analytic.bound.writing import Sheet, rows
 from attnprof.analytic.prediction import Prediction
 
-_MODELS = "transformers.models"
-#: Projections of q, k and v -> class -> model. A projection of all three is named three times.
-_CLASSES = {
-    ("q_proj", "k_proj", "v_proj"): {
-        "BartAttention": "bart",
-        "BlenderbotAttention": "blenderbot",
-        "CLIPAttention": "clip",
-        "CohereAttention": "cohere",
-        "Cohere2Attention": "cohere2",
-        "DeiTAttention": "deit",
-        "Dinov2Attention": "dinov2",
-        "GemmaAttention": "gemma",
-        "Gemma2Attention": "gemma2",
-        "Gemma3Attention": "gemma3",
-        "GlmAttention": "glm",
-        "Glm4Attention": "glm4",
-        "GPTNeoSelfAttention": "gpt_neo",
-        "GPTJAttention": "gptj",
-        "GraniteAttention": "granite",
-        "HeliumAttention": "helium",
-        "HubertAttention": "hubert",
-        "LlamaAttention": "llama",
-        "M2M100Attention": "m2m_100",
-        "MarianAttention": "marian",
-        "MBartAttention": "mbart",
-        "MinistralAttention": "ministral",
-        "MistralAttention": "mistral",
-        "MixtralAttention": "mixtral",
-        "NemotronAttention": "nemotron",
-        "OlmoAttention": "olmo",
-        "Olmo2Attention": "olmo2",
-        "OlmoeAttention": "olmoe",
-        "OPTAttention": "opt",
-        "OwlViTAttention": "owlvit",
-        "PegasusAttention": "pegasus",
-        "PhiAttention": "phi",
-        "PhimoeAttention": "phimoe",
-        "PixtralAttention": "pixtral",
-        "Qwen2Attention": "qwen2",
-        "Qwen2MoeAttention": "qwen2_moe",
-        "Qwen3Attention": "qwen3",
-        "Qwen3MoeAttention": "qwen3_moe",
-        "SiglipAttention": "siglip",
-        "SmolLM3Attention": "smollm3",
-        "StableLmAttention": "stablelm",
-        "Starcoder2Attention": "starcoder2",
-        "ViTAttention": "vit",
-        "ViTMAEAttention": "vit_mae",
-        "Wav2Vec2Attention": "wav2vec2",
-        "WhisperAttention": "whisper",
-        "XGLMAttention": "xglm",
-    },
-    ("query", "key", "value"): {
-        "AlbertAttention": "albert",
-        "BertCrossAttention": "bert",
-        "BertSelfAttention": "bert",
-        "CamembertSelfAttention": "camembert",
-        "ElectraSelfAttention": "electra",
-        "ErnieSelfAttention": "ernie",
-        "EsmSelfAttention": "esm",
-        "LayoutLMSelfAttention": "layoutlm",
-        "MegatronBertSelfAttention": "megatron_bert",
-        "RemBertSelfAttention": "rembert",
-        "RobertaSelfAttention": "roberta",
-        "VideoMAESelfAttention": "videomae",
-        "ViltSelfAttention": "vilt",
-        "VisualBertSelfAttention": "visual_bert",
-        "XLMRobertaSelfAttention": "xlm_roberta",
-        "XLMRobertaXLSelfAttention": "xlm_roberta_xl",
-    },
-    ("q", "k", "v"): {
-        "MPNetSelfAttention": "mpnet",
-        "MT5Attention": "mt5",
-        "T5Attention": "t5",
-        "UMT5Attention": "umt5",
-    },
-    ("q_lin", "k_lin", "v_lin"): {
-        "DistilBertSelfAttention": "distilbert",
-    },
-    ("c_attn", "c_attn", "c_attn"): {
-        "GPT2Attention": "gpt2",
-    },
-}
-_PROJECTIONS = {name: projections for projections, classes in _CLASSES.items() for name in classes}
+_PROJECTIONS = {found: names for names, text in PROJECTED.items() for found in classes(text)}
+_OF_ALL = {found: names for names, text in TOGETHER.items() for found in classes(text)}
 #: The names under which another sequence is given, for keys and values.
 _ELSEWHERE = ("key_value_states", "encoder_hidden_states")
 #: Part of the names of ops that several tokens without a mask reach after the empty slots of a static cache were cut.
@@ -101,15 +21,11 @@ _CROPS = "_scaled_dot_product"
 
 def attention(module: Recorded, call: Given) -> Prediction:
     """softmax(q kᵀ) v between the heads; the projections are layers of their own."""
-    q_proj, k_proj, v_proj = _PROJECTIONS[module.class_name]
     x = call.input(0, "hidden_states")
     other = next((given for given in call.inputs if given.name in _ELSEWHERE), None)
     if len(x.shape) != 3:
         raise UnpredictableError("its input is no batch of sequences")
-    if other is not None and q_proj == k_proj:
-        q_proj = "q_attn"
-    weight = module.matrix(f"{q_proj}.weight")
-    width = weight[1] // 3 if q_proj == k_proj else weight[1] if q_proj == "q_attn" else weight[0]
+    (q_proj, k_proj, v_proj), width = _projections(module, other is not None)
     sheet = Sheet("attention between heads", call)
     B, T = sheet.size("B", x.shape[0]), sheet.size("T", x.shape[1])
     S, n = sheet.size("S", _keys(module, call, x.shape[1], other)), sheet.size("n", width)
@@ -121,9 +37,22 @@ def attention(module: Recorded, call: Given) -> Prediction:
     return sheet.prediction
 
 
-for _classes in _CLASSES.values():
-    for _class_name, _model in _classes.items():
-        binds(f"{_MODELS}.{_model}.modeling_{_model}", _class_name, own=True)(attention)
+for _home, _class_name in (*_PROJECTIONS, *_OF_ALL):
+    binds(_home, _class_name, own=True)(attention)
+
+
+def _projections(module: Recorded, elsewhere: bool) -> tuple[tuple[str, str, str], int]:
+    """The projections of queries, keys and values, and how wide all heads are together."""
+    key = module.home, module.class_name
+    if key in _OF_ALL:
+        together, out = _OF_ALL[key]
+        return (together,) * 3, module.matrix(f"{out}.weight")[1]
+    q_proj, k_proj, v_proj = _PROJECTIONS[key]
+    if q_proj != k_proj:
+        return (q_proj, k_proj, v_proj), module.matrix(f"{q_proj}.weight")[0]
+    if elsewhere:  # GPT-2's matrices are [in, out]
+        return ("q_attn", k_proj, v_proj), module.matrix("q_attn.weight")[1]
+    return (q_proj, k_proj, v_proj), module.matrix(f"{q_proj}.weight")[1] // 3
 
 
 def _keys(module: Recorded, call: Given, T: int, other: Input | None) -> int:
@@ -145,7 +74,6 @@ def _keys(module: Recorded, call: Given, T: int, other: Input | None) -> int:
     return kept if call.seen is None else min(call.seen - T, kept) + T
 
 
-@binds(f"{_MODELS}.mixtral.modeling_mixtral", "MixtralTopKRouter", own=True)
 def router(module: Recorded, call: Given) -> Prediction:
     """A matrix from each token to the experts."""
     x = call.input(0, "hidden_states")
@@ -156,7 +84,6 @@ def router(module: Recorded, call: Given) -> Prediction:
     return sheet.prediction
 
 
-@binds(f"{_MODELS}.mixtral.modeling_mixtral", "MixtralExperts", own=True)
 def experts(module: Recorded, call: Given) -> Prediction:
     """Each token through k experts, whichever they are: a gated network of three matrices."""
     x, chosen = call.input(0, "hidden_states"), call.input(1, "top_k_index")
@@ -166,5 +93,12 @@ def experts(module: Recorded, call: Given) -> Prediction:
     d, f = sheet.size("d", width), sheet.size("f", module.size("intermediate_dim"))
     trained = module.trains("gate_up_proj"), module.trains("down_proj")
     hidden = sheet.linear("gate_up", sheet.tensor("x", N * d, x.needs_grad), N * k, d, 2 * f, trained[0])
-    sheet.linear("down", sheet.tensor("hidden", N * k * f, hidden.needs_grad), N * k, f, d, trained[1])
+    down = sheet.linear("down", sheet.tensor("hidden", N * k * f, hidden.needs_grad), N * k, f, d, trained[1])
+    sheet.tape.multiply(down, sheet.tensor("weights of the experts", N * k, True), "weighted")
     return sheet.prediction
+
+
+for _text, _write in ((EXPERTS, experts), (ROUTERS, router)):
+    for _home, _class_name in classes(_text):
+        binds(_home, _class_name, own=True)(_write)
+binds("transformers.models.falcon.modeling_falcon", "FalconLinear")(linear)

@@ -20,6 +20,8 @@ def recurrent(module: Recorded, call: Given) -> Prediction:
     The first step's state needs no gradient, unless one was given that does. A kernel that runs a layer as one op
     computes every gradient; one that runs them all, those of the weights if it is asked for any.
     """
+    if call.stopped:
+        raise UnpredictableError("its recomputation stopped in one of its steps")
     x, before = call.input(0, "input"), call.find(1, "hx")
     if len(x.shape) not in (2, 3):
         raise UnpredictableError("its input is no sequence of vectors")
@@ -62,6 +64,8 @@ def recurrent(module: Recorded, call: Given) -> Prediction:
 @binds("torch.nn.modules.rnn", "RNNCell", "GRUCell", "LSTMCell")
 def cell(module: Recorded, call: Given) -> Prediction:
     """One step: 2 B G H (d + H)."""
+    if call.stopped:
+        raise UnpredictableError("its recomputation stopped between its products")
     x, before = call.input(0, "input"), call.find(1, "hx")
     if before is None and call.inside:
         before = call.inside[0]

@@ -18,6 +18,7 @@ class Sheet:
 
     def __init__(self, name: str, call: Given) -> None:
         self.name = name
+        self.stopped = call.stopped
         self.tape = Tape()
         self.values: dict[str, int] = {"e": width(call.inputs[0].dtype)} if call.inputs else {}
 
@@ -36,8 +37,9 @@ class Sheet:
 
     @property
     def prediction(self) -> Prediction:
-        """Matmul FLOPs of everything on the tape."""
-        terms = tuple(t for t in self.tape.terms if t.quantity == "matmul_flops")
+        """Matmul FLOPs of everything on the tape, or of what a call that stopped early ran of it."""
+        noted = self.tape.until_last_kept() if self.stopped else self.tape.terms
+        terms = tuple(t for t in noted if t.quantity == "matmul_flops")
         return Prediction(self.name, terms, self.values)
 
 

@@ -99,17 +99,20 @@ def mechanism(module: Recorded, call: Given) -> Prediction | None:
     if name not in names():
         return None
     symbols = {**_kept(module, find(name)), **_of_input(find(name), call)}
+    if call.stopped and ("L" in symbols or name.startswith("decode-")):  # one of many layers, or of many steps
+        raise UnpredictableError("its recomputation stopped in one of its layers")
     # Reentrant checkpoints make an input that needs no gradient one that does.
     input_grad = symbols.get("checkpoint") == "reentrant" or _input_grad(name, call)
-    whole = predict(name, input_grad=input_grad, **symbols)
+    whole = predict(name, input_grad=input_grad, stopped=call.stopped, **symbols)
     if all(parameter.trainable for parameter in module.parameters.values()):
         return whole
-    weights = [t.name for t in whole.terms if t.quantity == "parameters"]
+    every = predict(name, input_grad=input_grad, **symbols) if call.stopped else whole
+    weights = [t.name for t in every.terms if t.quantity == "parameters"]
     covered = {p.ident for weight in weights for p in module.of_part(weight)}
     if any(not p.trainable and p.ident not in covered for p in module.parameters.values()):
         return None  # a formula of many layers cannot tell theirs apart
     frozen = [weight for weight in weights if not _trained(module, weight)]
-    return predict(name, frozen=frozen, input_grad=input_grad, **symbols)
+    return predict(name, frozen=frozen, input_grad=input_grad, stopped=call.stopped, **symbols)
 
 
 _NAMES = {
