@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +47,19 @@ def test_pointwise_kernels_do_the_flops_that_are_said(dtype: torch.dtype) -> Non
         if kernel.at.startswith("sum"):
             found += 1  # n - 1 additions
         assert found == kernel.work, kernel.at
+
+
+def test_chains_do_the_flops_that_are_said() -> None:
+    """Their source, counted: what stands in the loop as often as that is run, and the additions around it."""
+    from torch.cuda.jiterator import _CodeParser
+
+    source = kernels._CHAIN_SOURCE
+    assert _CodeParser(source).function_name == "chains"
+    head, body, tail = re.fullmatch(r"(.*)for \(.*?\) \{(.*)\}(\s*return.*)", source, re.DOTALL).groups()  # type: ignore[union-attr]
+    times = int(re.search(r"i < (\d+)", source)[1])  # type: ignore[index]
+    operations = (body.count("*") + body.count("+")) * times + head.count("+") + tail.count("+")
+    kernel = kernels.chains(torch.float32, N, CPU)
+    assert kernel.work == operations * N
 
 
 def test_stream_moves_the_bytes_that_are_said() -> None:
@@ -113,6 +127,24 @@ def test_what_is_refused_is_noted_and_the_rest_goes_on(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("small")
+def test_one_layout_and_the_smaller_sizes_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = kernels.matmul
+
+    def refuse(dtype: torch.dtype, n: int, transposed: bool, device: torch.device) -> Kernel:
+        if dtype == torch.int8 and (n > 256 or not transposed):
+            raise RuntimeError("no such layout, no memory")
+        return made(dtype, n, transposed, device)
+
+    monkeypatch.setattr(kernels, "matmul", refuse)
+    monkeypatch.setattr(calibration, "_SHORT_S", 10.0)  # so that a larger size is tried
+    monkeypatch.setattr(calibration, "_MATMUL_DTYPES", (torch.int8,))
+    monkeypatch.setattr(calibration, "_VECTOR_DTYPES", (torch.float32,))
+    found = calibration.measure(SMALL, "cpu")
+    assert found.refusals == ()
+    assert [one.at for one in found.measurements if one.kind == "matmul"] == ["A·Bᵀ of 256 × 256"]
+
+
+@pytest.mark.usefixtures("small")
 def test_an_exception_leaves_the_precision_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(n: int, device: torch.device) -> Iterator[Kernel]:
         raise KeyboardInterrupt
@@ -127,10 +159,10 @@ def test_an_exception_leaves_the_precision_as_it_was(monkeypatch: pytest.MonkeyP
         torch.set_float32_matmul_precision("highest")
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf")])
-def test_seconds_are_above_zero(seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), "40", None])
+def test_seconds_are_above_zero(seconds: object) -> None:
     with pytest.raises(AttnprofError, match=r"a number of seconds above zero, such as 40, not"):
-        calibration.measure(seconds)
+        calibration.measure(seconds)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["meta", "no such device", "cuda:99", ""])

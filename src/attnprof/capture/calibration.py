@@ -40,8 +40,8 @@ def measure(seconds: float = 40.0, device: str | None = None, progress: Progress
     Nothing global is changed: not the random state, and the precision of float32 matmuls is put back. Raises
     :class:`AttnprofError` for a device that PyTorch does not have here, and inside ``attnprof.profile()``.
     """
-    if not 0 < seconds < float("inf"):
-        raise AttnprofError(f"calibration takes a number of seconds above zero, such as 40, not {seconds}.")
+    if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        raise AttnprofError(f"calibration takes a number of seconds above zero, such as 40, not {seconds!r}.")
     if _get_current_dispatch_mode_stack():
         raise AttnprofError("calibrate() cannot measure while ops are being recorded: call it outside of profile().")
     return _Session(_device(device), seconds, progress or (lambda what, done: None)).run()
@@ -92,7 +92,7 @@ class _Session:
 
     def _matmuls(self) -> None:
         precise: list[tuple[torch.dtype, str]] = [(dtype, "highest") for dtype in _MATMUL_DTYPES]
-        if self.device.type == "cuda":
+        if self._has_tf32():
             precise.insert(1, (torch.float32, "high"))
         sizes = [256 << i for i in range(5)] if self.on_cpu else [1024 << i for i in range(5)]
         each = _SHARES["matmul"] / len(precise)
@@ -113,13 +113,24 @@ class _Session:
             expected = 2 * n**3 / fastest if fastest else 0.0
             if expected > max(_SHORT_S, left / _REPEATS / len(layouts)):
                 return
-            for transposed in layouts:
-                kernel = kernels.matmul(dtype, n, transposed, self.device)
-                began, busy = time.perf_counter_ns(), time.thread_time_ns()
-                done = self._time("matmul", name, kernel, left / (len(sizes) - i) / len(layouts))
+            for transposed in list(layouts):
+                try:
+                    kernel = kernels.matmul(dtype, n, transposed, self.device)
+                    began, busy = time.perf_counter_ns(), time.thread_time_ns()
+                    done = self._time("matmul", name, kernel, left / (len(sizes) - i) / len(layouts))
+                except RuntimeError:  # this layout has no kernel, or this size no memory
+                    layouts.remove(transposed)
+                    if not layouts:
+                        raise
+                    continue
                 self.busy_ns += time.thread_time_ns() - busy
                 self.wall_ns += time.perf_counter_ns() - began
                 fastest = max(fastest, done.best)
+
+    def _has_tf32(self) -> bool:
+        """NVIDIA's GPUs since Ampere."""
+        on_nvidia = self.device.type == "cuda" and torch.version.cuda is not None
+        return on_nvidia and torch.cuda.get_device_capability(self.device)[0] >= 8
 
     def _vectors(self) -> None:
         sizes = [2**14, 2**16, 2**18] if self.on_cpu else [2**20, 2**22]
@@ -190,7 +201,8 @@ class _Session:
         try:
             yield max(left / (1 - self._done), self.seconds / 4) * share
         except (RuntimeError, TypeError) as error:  # no such kernel, no such dtype, no memory
-            self.refusals.append(Refusal(kind, name, _first_line(error)))
+            if name not in {one.name for one in self.measurements if one.kind == kind}:  # not even a smaller size
+                self.refusals.append(Refusal(kind, name, _first_line(error)))
         self._done += share
 
     # About the machine

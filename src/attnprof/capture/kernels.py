@@ -17,13 +17,14 @@ from attnprof.core.device import peak_dtype
 
 Call = Callable[[], Any]
 
-#: Steps of each chain of multiply-adds in the kernel below, and chains side by side to hide their latency.
-_STEPS, _CHAINS = 256, 4
+#: Multiply-adds of each chain below: times around the loop, and in it. Chains side by side hide their latency.
+_LOOPS, _UNROLLED, _CHAINS = 32, 8, 4
 _CHAIN_SOURCE = f"""
 template <typename T> T chains(T x, T y) {{
   T a = x, b = x + T(1), c = x + T(2), d = x + T(3);
-  #pragma unroll 16
-  for (int i = 0; i < {_STEPS}; ++i) {{ a = a * y + x; b = b * y + x; c = c * y + x; d = d * y + x; }}
+  for (int i = 0; i < {_LOOPS}; ++i) {{
+    {"a = a * y + x; b = b * y + x; c = c * y + x; d = d * y + x; " * _UNROLLED}
+  }}
   return a + b + c + d;
 }}
 """
@@ -49,7 +50,7 @@ def matmul(dtype: torch.dtype, n: int, transposed: bool, device: torch.device) -
         out = torch.empty((n, n), dtype=torch.int32, device=device)
         call = lambda: torch._int_mm(a, b, out=out)  # noqa: E731
     elif peak_dtype(str(dtype)) == "float8":
-        one = torch.ones((), device=device)
+        one = torch.ones((), device=device, dtype=torch.float32)
         call = lambda: torch._scaled_mm(a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)  # noqa: E731
     else:
         out = torch.empty((n, n), dtype=dtype, device=device)
@@ -80,13 +81,13 @@ def pointwise(dtype: torch.dtype, n: int, device: torch.device) -> Iterator[Kern
 def chains(dtype: torch.dtype, n: int, device: torch.device) -> Kernel:
     """CUDA alone: multiply-adds in registers, in a pointwise kernel that PyTorch compiles at run time.
 
-    FLOPs per element: 2 for each step of each chain, 3 to begin them and 3 to add them up.
+    FLOPs per element: 2 for each multiply-add, 3 to begin the chains and 3 to add them up.
     """
     from torch.cuda import jiterator
 
     function: Any = jiterator._create_jit_fn(_CHAIN_SOURCE)
     x, y = (_random((n,), dtype, device, seed) for seed in (0, 1))
-    work = (2 * _STEPS * _CHAINS + 3 + 3) * n
+    work = (2 * _LOOPS * _UNROLLED * _CHAINS + 3 + 3) * n
     return Kernel(peak_dtype(str(dtype)), work, f"multiply-adds of {n:,} elements", lambda: function(x, y))
 
 
@@ -106,13 +107,13 @@ def stream(n: int, device: torch.device) -> Iterator[Kernel]:
 
 def launch(device: torch.device) -> Kernel:
     """The negation of one number in its place, called from Python, many times in a row."""
-    one = torch.ones(1, device=device)
+    one = torch.ones(1, device=device, dtype=torch.float32)
     return Kernel("throughput", 1, "neg_ of 1 element", one.neg_)
 
 
 def latency(device: torch.device) -> Kernel:
     """The same on a device that the host waits for: launched, computed, and known to be done."""
-    one = torch.ones(1, device=device)
+    one = torch.ones(1, device=device, dtype=torch.float32)
     wait = torch.get_device_module(device).synchronize
 
     def call() -> None:

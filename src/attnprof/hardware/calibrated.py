@@ -107,8 +107,9 @@ def content(found: Calibration, name: str = THIS, datasheet: DeviceSpec | None =
     return {
         "id": name,
         "product": told.processor if on_cpu else told.device,
-        "target": "cpu" if on_cpu else "",
-        "unit": "core" if on_cpu else "SM",
+        "vendor": datasheet.vendor if datasheet else "",
+        "target": "cpu" if on_cpu else datasheet.target if datasheet else "",
+        "unit": "core" if on_cpu else datasheet.unit if datasheet else "SM",
         "notes": " ".join(found.doubts),
         "measured_on": asdict(told),
         "figures": {key: entry for key, entry in figures.items() if entry is not None},
