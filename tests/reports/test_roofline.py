@@ -166,6 +166,25 @@ def test_several_devices_are_compared() -> None:
     assert "at best 26.4 µs, 61% memory-bound" in text  # the tables are of the first
 
 
+def test_modules_as_one_kernel() -> None:
+    """Of a call that was recorded with its bytes: a product of 1024 FLOPs on 896 bytes, as its op alone has it."""
+    hand = Hand().add("h", "ModuleList", calls=0)
+    for i in range(2):
+        hand.add(f"h.{i}", params={i: 128}).ran(f"h.{i}", mm(4, 8, 16)).ran(f"h.{i}", mm(4, 8, 16))
+    report = on(hand)
+    for record in hand.trace.modules:
+        if record.fqn.startswith("h."):
+            record.call_bytes = {
+                "forward": 4 * (4 * 8 + 4 * 16)
+            }  # rows in and rows out; a matrix of 128 elements beside
+    heading, _, layers = block(render(report, width=200), "layer")
+    assert "fused" in render(report, width=200)
+    # two layers of two products each: 2048 FLOPs on 896 bytes, now bound by the arithmetic: 2 * 1638.4 ns
+    assert layers.split()[-3:] == ["3.58", "3.28", "100"]
+    assert heading.split()[-1] == "time"
+    assert "fused" not in render(on(stack()), width=200)
+
+
 def test_one_device_is_compared_with_nothing() -> None:
     assert not any(line.startswith("device") for line in render(on(stack()), width=110).splitlines())
 

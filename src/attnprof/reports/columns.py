@@ -16,7 +16,7 @@ SHORT = {"forward": "fwd", "backward": "bwd", "recompute": "recomp", "optimizer"
 class Line:
     """The numbers of one row: calls and parameters (None: not applicable), costs by phase, saved bytes.
 
-    ``time`` is the least on a device; None where there is no device.
+    ``time`` is the least on a device, ``fused_s`` that of one kernel; None where there is no device or kernel.
     """
 
     calls: int | None
@@ -25,6 +25,7 @@ class Line:
     saved: int = 0
     predicted: str = ""
     time: Attainable | None = None
+    fused_s: float | None = None
 
     @property
     def total(self) -> Cost:
@@ -109,6 +110,14 @@ class Columns:
         unit, cells = durations([None if line.time is None else line.time.seconds for line in self.lines])
         return Column(("at best", unit), tuple(cells))
 
+    def fused(self) -> list[Column]:
+        """The least time if each module were one kernel; no column where none is known."""
+        times = [line.fused_s for line in self.lines]
+        if not any(times):
+            return []
+        unit, cells = durations(times)
+        return [Column(("fused", unit), tuple(cells))]
+
     def bound(self) -> Column:
         """What most of that time is spent on, and how much of it where that is not nearly all."""
         found = [line.time.bound if line.time else None for line in self.lines]
@@ -167,6 +176,7 @@ _GIVING_WAY_TIMED = (
     (("share",), ""),
     (("saved",), ""),
     (("vector",), ""),
+    (("fused",), ""),
     (("matmul by phase",), "matmul"),
     (("params",), ""),
     (("predicted, no ops",), ""),
@@ -198,6 +208,7 @@ def layouts(columns: Columns, whole: Line, *, params: bool, sort: str | None = N
         "share": [columns.share(whole.total.flops)],
         "bound": [columns.bound()] if timed else [],
         "time": [columns.time()] if timed else [],
+        "fused": columns.fused() if timed else [],
         "time share": [columns.time_share(whole.time.seconds)] if whole.time else [],
         "predicted": columns.predicted(),
         "predicted, no ops": columns.predicted(ops=False),

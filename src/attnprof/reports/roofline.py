@@ -60,7 +60,9 @@ def sentence(roofline: Roofline, phases: Sequence[str]) -> str:
 
 
 def is_incomplete(roofline: Roofline) -> bool:
-    """Whether more FLOPs than a few take no time here, because no peak is known for them."""
+    """Whether traffic, or more FLOPs than a few, takes no time here, because no rate is known for it."""
+    if roofline.device.bandwidth_bytes_per_s is None:
+        return True
     return sum(missing.share for missing in roofline.missing) >= _NEGLIGIBLE
 
 

@@ -39,7 +39,7 @@ class Branch:
     """One row to be: a module, or several folded, or the ops a module ran itself.
 
     ``costs`` are inclusive, by phase, and so are the bytes ``saved`` for the backward and the least ``time`` on
-    a device (None without one). ``params`` maps each
+    a device (None without one), ``fused_s`` that of one kernel (None where not known). ``params`` maps each
     parameter to its elements, so that a shared one counts once. ``note`` says what else the module is (an
     alias, tied weights). ``calls`` is None where there is no forward to call.
     """
@@ -56,6 +56,7 @@ class Branch:
     own: bool = False  # the ops of its parent, not a module
     saved: int = 0
     time: Attainable | None = None
+    fused_s: float | None = None
 
     @property
     def total(self) -> Cost:
@@ -113,6 +114,8 @@ class _Builder:
         self.root = report.root
         self.saved = {} if report.memory is None else report.memory.saved_by_module(inclusive=False)
         self.times = None if roofline is None else own_times(roofline, phases)
+        phase = phases[0] if len(phases) == 1 else None
+        self.fused = {} if roofline is None else {n: p.fused_s for n, p in roofline.by_module(phase).items()}
         self.special = {
             id(report.trace.modules[OUTSIDE]): "outside any module",
             id(report.trace.modules[OPTIMIZER]): "optimizer",
@@ -150,7 +153,7 @@ class _Builder:
             )
         branch.children = children
         branch.saved = sum(child.saved for child in children) if children else saved
-        branch.time = _time_of(children) if children else time
+        branch.time, branch.fused_s = _time_of(children) if children else time, self.fused.get(node.fqn)
         for child in children:
             branch.params |= child.params
             if not child.own:
@@ -237,6 +240,8 @@ def _merged(run: list[Branch], name: str) -> Branch:
         saved=sum(b.saved for b in run),
         time=_time_of(run),
     )
+    if all(branch.fused_s is not None for branch in run):
+        merged.fused_s = sum(branch.fused_s or 0.0 for branch in run)
     columns = zip(*(b.children for b in run), strict=True)
     merged.children = [_merged(list(column), column[0].name) for column in columns]
     return merged

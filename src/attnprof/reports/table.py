@@ -16,6 +16,7 @@ from attnprof.reports.fitted import fitted
 from attnprof.reports.memory import NOT_TRACKED
 from attnprof.reports.memory import line as memory_line
 from attnprof.reports.operators import Operator, operators
+from attnprof.reports.pace import sentences as pace_sentences
 from attnprof.reports.steps import step_table
 from attnprof.reports.text import printable, width_of_terminal, wrapped
 from attnprof.reports.view import View
@@ -189,7 +190,8 @@ def summaries(report: Report, phases: Sequence[str], units: Units) -> list[str]:
     found = [] if report.training is None else [training.sentence(report.training, model, units)]
     memory = [] if report.memory is None else [memory_line(report.memory, model, units)]
     device = [] if report.roofline is None else [roofline.sentence(report.roofline, phases)]
-    return [*found, *memory, *comparison.sentences(report, units), *device]
+    pace = [] if report.pace is None else pace_sentences(report.pace, units)
+    return [*found, *memory, *comparison.sentences(report, units), *device, *pace]
 
 
 def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
@@ -220,6 +222,7 @@ def layer_lines(
             b.saved,
             "" if b.own or b.name == tree_rows.OWN else theory.cell(b.fqns),
             b.time,
+            b.fused_s,
         )
         for b in branches
     ]
