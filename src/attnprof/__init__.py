@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnprof import testing, zoo
-    from attnprof.analysis.attention_io import attention_io
-    from attnprof.analysis.serving import serving
     from attnprof.analytic import Prediction, predict
     from attnprof.analytic.binding import predicts
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
     from attnprof.api.calibration import calibrate
+    from attnprof.api.serving import AttentionIO, Serving, attention_io, serving
     from attnprof.api.study import Study, compare
     from attnprof.capture.plans import Plan
     from attnprof.core.amounts import bytes as bytes
@@ -39,6 +38,8 @@ _HOMES = {
     "load": "attnprof.api",
     "profile": "attnprof.api",
     "run": "attnprof.api",
+    "AttentionIO": "attnprof.api.serving",
+    "Serving": "attnprof.api.serving",
     "Study": "attnprof.api.study",
     "compare": "attnprof.api.study",
     "Prediction": "attnprof.analytic",
@@ -57,13 +58,14 @@ _HOMES = {
     "TensorMeta": "attnprof.core.tensor",
     "Work": "attnprof.core.work",
     "calibrate": "attnprof.api.calibration",
-    "attention_io": "attnprof.analysis.attention_io",
+    "attention_io": "attnprof.api.serving",
     "device": "attnprof.hardware.catalog",
     "devices": "attnprof.hardware.catalog",
-    "serving": "attnprof.analysis.serving",
+    "serving": "attnprof.api.serving",
 }
 
 __all__ = [  # not bytes: a star import must not hide the builtin
+    "AttentionIO",
     "AttnprofError",
     "BudgetError",
     "Cost",
@@ -72,6 +74,7 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "Prediction",
     "Profile",
     "Report",
+    "Serving",
     "Study",
     "TensorMeta",
     "TraceFormatError",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import attnprof
-from attnprof.analysis.attention_io import AttentionIO
+from attnprof.api.serving import AttentionIO
 from attnprof.core.device import DeviceSpec, Peak, Provenance
 from attnprof.core.errors import AttnprofError
 

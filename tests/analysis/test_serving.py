@@ -12,11 +12,10 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-import torch
 
 import attnprof
 from attnprof.analysis.matmul_intensity import matmul_intensity, rows_above
-from attnprof.analysis.serving_rows import Serving
+from attnprof.api.serving import Serving
 from attnprof.core.device import DeviceSpec, Peak, Provenance
 from attnprof.core.errors import AttnprofError
 
@@ -293,7 +292,7 @@ def test_mistakes(changes: dict[str, Any], sentence: str) -> None:
 
 
 def test_a_dtype_of_torch_is_one() -> None:
-    assert attnprof.serving(LLAMA, kv=1, dtype=torch.float32).rows == attnprof.serving(LLAMA, kv=1, dtype="fp32").rows
+    assert attnprof.serving(LLAMA, kv=1, dtype="torch.float32").rows == attnprof.serving(LLAMA, kv=1, dtype="fp32").rows
 
 
 def test_learned_positions_end() -> None:
@@ -301,6 +300,17 @@ def test_learned_positions_end() -> None:
     assert attnprof.serving(gpt2, kv=16).keys == 16
     with pytest.raises(AttnprofError, match=r"^the gpt2 has 16 positions: kv=17 is more\.$"):
         attnprof.serving(gpt2, kv=17)
+
+
+def test_forms() -> None:
+    served = decode([1, 8], device="h100-sxm,a100-80gb-sxm")
+    assert str(served) == served.to_table()
+    assert served.to_table(width=60, units="binary").count("GiB") > 2
+    assert [text.count("h100-sxm") for text in (served.to_csv(), served.to_markdown())] == [2, 1]
+    assert '"format": "attnprof serving"' in served.to_json()
+    assert "gain" in str(attnprof.attention_io(T=8192, dh=64, device="h100-sxm"))
+    with pytest.raises(AttnprofError, match=r"^attention's traffic is that of one device, not of 2\.$"):
+        attnprof.attention_io(T=8192, dh=64, device="h100-sxm,a100-80gb-sxm")
 
 
 def test_it_needs_no_torch() -> None:

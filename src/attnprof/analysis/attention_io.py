@@ -11,7 +11,6 @@ from attnprof.core.device import DeviceSpec, peak_dtype
 from attnprof.core.errors import AttnprofError
 from attnprof.core.sizes import one_of, positive
 from attnprof.core.tensor import width
-from attnprof.hardware import catalog
 
 _LARGEST = 10**12
 #: The dtypes that queries, keys and values can be in.
@@ -78,17 +77,13 @@ def attention_io(
     *,
     T: int,
     dh: int,
-    device: str | DeviceSpec,
+    device: DeviceSpec,
     dtype: str = "bfloat16",
     B: int = 1,
     H: int = 1,
     M: int | None = None,
 ) -> AttentionIO:
-    """What attention over T tokens moves on a device, tile by tile or with its scores written out.
-
-    B samples of H heads of width ``dh``. M elements fit on chip: as many of ``dtype`` as a unit of the device
-    (an SM, a CU) has memory for, unless given. Raises :class:`AttnprofError` where the device does not say.
-    """
+    """What attention moves on a device, tile by tile or with its scores written out: :func:`attnprof.attention_io`."""
     from attnprof.analytic import predict
 
     given = {"T": T, "dh": dh, "B": B, "H": H, **({} if M is None else {"M": M})}
@@ -98,13 +93,12 @@ def attention_io(
             raise AttnprofError(f"{size} can be at most {float(_LARGEST):.0e}.")
     name = peak_dtype(str(dtype))
     one_of(DTYPES, dtype=name)
-    spec = device if isinstance(device, DeviceSpec) else catalog.device(device)
     if M is None:
-        if spec.on_chip_bytes_per_unit is None:
-            raise AttnprofError(f"{spec.id} has no known on-chip memory: give M, the elements that fit on chip.")
-        M = spec.on_chip_bytes_per_unit // width(name)
-    if spec.bandwidth_bytes_per_s is None:
-        raise AttnprofError(f"{spec.id} has no known bandwidth, so nothing is known about traffic on it.")
+        if device.on_chip_bytes_per_unit is None:
+            raise AttnprofError(f"{device.id} has no known on-chip memory: give M, the elements that fit on chip.")
+        M = device.on_chip_bytes_per_unit // width(name)
+    if device.bandwidth_bytes_per_s is None:
+        raise AttnprofError(f"{device.id} has no known bandwidth, so nothing is known about traffic on it.")
     sizes: dict[str, Any] = {"B": B, "H": H, "T": T, "dh": dh, "e": width(name)}
     if dh > M:
         raise AttnprofError(f"M must be at least dh, or no row fits on chip: M={M} is below dh={dh}.")
@@ -114,7 +108,7 @@ def attention_io(
         return theory.evaluate("read_bytes", "forward") + theory.evaluate("write_bytes", "forward")
 
     return AttentionIO(
-        spec,
+        device,
         name,
         T,
         dh,
@@ -123,6 +117,6 @@ def attention_io(
         4 * B * H * T * T * dh,
         moved("attention-io"),
         moved("flash-io", M=M) if T * dh >= M else None,
-        spec.require_peak(name),
-        spec.bandwidth_bytes_per_s,
+        device.require_peak(name),
+        device.bandwidth_bytes_per_s,
     )

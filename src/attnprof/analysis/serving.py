@@ -17,11 +17,9 @@ from attnprof.core.device import DeviceSpec, peak_dtype
 from attnprof.core.errors import AttnprofError
 from attnprof.core.sizes import at_most, one_of, positive
 from attnprof.core.tensor import width
-from attnprof.hardware import catalog
 
 #: The dtypes that weights and cache can be in.
 DTYPES = ("float64", "float32", "float16", "bfloat16", "float8", "int8")
-Devices = str | DeviceSpec | Sequence[str | DeviceSpec] | None
 
 
 def serving(
@@ -32,17 +30,10 @@ def serving(
     kv: int | None = None,
     prompt: int | None = None,
     dtype: str | None = None,
-    device: Devices = None,
+    devices: Sequence[DeviceSpec] = (),
     model_type: str | None = None,
 ) -> Serving:
-    """What serving the model of a Hugging Face ``config.json`` costs by batch, without the model and without torch.
-
-    A ``decode`` step makes one token of each sequence, which attends to ``kv`` tokens, itself included. A
-    ``prefill`` reads ``prompt`` tokens of each (all ``kv`` unless given); others of the ``kv`` are cached. ``dtype``
-    is that of weights, cache and arithmetic: the config's unless given, or bfloat16 where it names none.
-    ``device``: a name, a :class:`DeviceSpec` or several; without one there are no times. Raises
-    :class:`AttnprofError` in one sentence for anything that cannot be.
-    """
+    """What serving the model of a config costs: see :func:`attnprof.serving`, which takes devices by name, too."""
     one_of(get_args(Phase), phase=phase)
     batches = _batches(batch)
     if kv is None and (phase == "decode" or prompt is None):
@@ -60,7 +51,7 @@ def serving(
         raise AttnprofError(f"the {model.model_type} has {model.positions} positions: kv={S} is more.")
     kind = _dtype(str(dtype or model.dtype or "bfloat16"))
     step = _Step(model, T, S, width(kind))
-    ceilings = tuple(_ceiling(_spec(one), kind, step) for one in _listed(device))
+    ceilings = tuple(_ceiling(spec, kind, step) for spec in devices)
     rows = tuple(step.row(b, ceiling) for ceiling in ceilings or (None,) for b in batches)
     limit = step.limit(step.whole)
     assert limit is not None  # every sequence has a cache of its own
@@ -177,16 +168,6 @@ def _size(**sizes: Any) -> None:
     for name, size in sizes.items():
         if size > decoder_config.LARGEST:
             raise AttnprofError(f"{name} can be at most {float(decoder_config.LARGEST):.0e}.")
-
-
-def _listed(device: Devices) -> list[str | DeviceSpec]:
-    if device is None:
-        return []
-    return [device] if isinstance(device, str | DeviceSpec) else list(device)
-
-
-def _spec(device: str | DeviceSpec) -> DeviceSpec:
-    return device if isinstance(device, DeviceSpec) else catalog.device(device)
 
 
 def _dtype(name: str) -> str:

@@ -30,7 +30,7 @@ def serve(
     units: Units,
 ) -> str:
     """What serving the model of a config costs."""
-    from attnprof.analysis.serving import serving
+    from attnprof.api.serving import serving
     from attnprof.reports.predicted_serving import FORMATS
 
     show = _form(FORMATS, form)
@@ -58,7 +58,7 @@ def traffic(
     symbols: Mapping[str, Any], devices: Sequence[DeviceSpec], dtype: str | None, form: str | None, units: Units
 ) -> str:
     """What attention moves on devices, tile by tile and with its scores written out."""
-    from attnprof.analysis.attention_io import attention_io
+    from attnprof.api.serving import attention_io
     from attnprof.reports.attention_io import FORMATS
 
     show = _form(FORMATS, form)
