@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     for signature, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{signature}: {meaning}")
-    config.pluginmanager.register(AttnprofSession(config, Settings.of(config)), NAME)
+    config.pluginmanager.register(AttnprofSession(config, Settings(config)), NAME)
 
 
 @pytest.hookimpl(wrapper=True)

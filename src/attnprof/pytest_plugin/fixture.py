@@ -18,6 +18,9 @@ class Attnprof:
     def __init__(self, session: AttnprofSession) -> None:
         self._session = session
 
+    def __repr__(self) -> str:
+        return "attnprof"
+
     def run(self, *args: Any, **kwargs: Any) -> Report:
         """:func:`attnprof.run`: one call of a model."""
         report = attnprof.run(*args, **kwargs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,50 +50,37 @@ def add_options(parser: pytest.Parser) -> None:
         )
 
 
-@dataclass(frozen=True)
 class Settings:
-    """What was asked for, checked. ``forced`` are limits of the command line, ``default`` those of the ini file."""
+    """What was asked for, checked. ``forced`` are limits of the command line, ``default`` those of the ini file.
 
-    lock: Path
-    tolerance: Fraction | None  # of the command line
-    default_tolerance: Fraction | None
-    update: bool
-    prune: bool
-    report: bool
-    json: Path | None
-    markdown: Path | None
-    forced: dict[str, str]
-    default: dict[str, str]
+    A plain class: to make a dataclass takes longer than all else that the plugin does when pytest starts.
+    Raises :class:`pytest.UsageError` for what cannot be read.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        def given(name: str) -> Any:
+            return config.getoption(f"attnprof_{name}")
+
+        self.update = bool(given("update"))
+        self.prune = bool(given("prune"))
+        if self.prune and not self.update:
+            raise pytest.UsageError("--attnprof-prune deletes with --attnprof-update only: give both.")
+        report = given("report")
+        self.report = bool(config.getini("attnprof_report") if report is None else report)
+        self.lock: Path = _lock(config, given("lock"))
+        self.tolerance = _tolerance("--attnprof-tolerance", given("tolerance"))  # of the command line
+        self.default_tolerance = _tolerance("attnprof_tolerance", config.getini("attnprof_tolerance") or None)
+        self.json = _writable(config, given("json"))
+        self.markdown = _writable(config, given("markdown"))
+        forced = {quantity: given(f"limit_{quantity}") for quantity in LIMITS}
+        default = {quantity: config.getini(f"attnprof_default_limit_{quantity}") for quantity in LIMITS}
+        self.forced = _limits(forced, "--attnprof-limit-{}")
+        self.default = _limits(default, "attnprof_default_limit_{}")
 
     @property
     def counts_all(self) -> bool:
         """Whether every test is to be counted, whatever its markers."""
         return self.report or self.json is not None or self.markdown is not None
-
-    @classmethod
-    def of(cls, config: pytest.Config) -> Settings:
-        """The settings of a session; raises :class:`pytest.UsageError` for one that cannot be read."""
-
-        def given(name: str) -> Any:
-            return config.getoption(f"attnprof_{name}")
-
-        if given("prune") and not given("update"):
-            raise pytest.UsageError("--attnprof-prune deletes with --attnprof-update only: give both.")
-        forced = {quantity: given(f"limit_{quantity}") for quantity in LIMITS}
-        default = {quantity: config.getini(f"attnprof_default_limit_{quantity}") for quantity in LIMITS}
-        report = given("report")
-        return cls(
-            _lock(config, given("lock")),
-            _tolerance("--attnprof-tolerance", given("tolerance")),
-            _tolerance("attnprof_tolerance", config.getini("attnprof_tolerance") or None),
-            bool(given("update")),
-            bool(given("prune")),
-            bool(config.getini("attnprof_report") if report is None else report),
-            _writable(config, given("json")),
-            _writable(config, given("markdown")),
-            _limits(forced, "--attnprof-limit-{}"),
-            _limits(default, "attnprof_default_limit_{}"),
-        )
 
 
 def _lock(config: pytest.Config, given: str | None) -> Path:
