@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sympy import And, Expr, Integer, Ne
+from sympy import And, Expr, Integer, Ne, Or, true
 
-from attnprof.analytic.blocks import BOOL, Tape, Tensor
-from attnprof.analytic.registry import FORWARD, Sizes, formula
+from attnprof.analytic.blocks import Tape, Tensor
+from attnprof.analytic.registry import Sizes, formula
 from attnprof.analytic.symbols import e
 
 
@@ -57,44 +57,32 @@ def project_back(tape: Tape, at: Heads, y: Tensor) -> Tensor:
     return tape.linear("out_proj", y, at.B * at.T, at.n, at.d, "output")
 
 
-def explicit(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """softmax(q kᵀ / √dh) v with its scores written out; a causal mask hides pairs but saves no work."""
+def explicit(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, causal: bool, cached: bool = False) -> Tensor:
+    """softmax(q kᵀ / √dh) v with its scores written out; a causal mask hides pairs but saves no work.
+
+    Copies are where no one stride leads through the heads of several samples, or the queries of a group of heads.
+    ``cached``: k and v are whole, old ones and new ones joined; the queries are the last of S positions, and a single
+    one has no mask.
+    """
     each = 2 * at.B * at.n
-    flops, useful = each * at.T * at.S, each * at.T * (at.T + 1) / 2 if causal else None
-    elements = at.B * at.H * at.T * at.S
-    apart = And(Ne(at.B, 1), Ne(at.H, 1), Ne(at.T, 1))  # heads of several samples: no one stride leads through them
-    q, k, v = (tape.copy(t, only_if=apart) for t in (q, k, v))
-    scores = tape.product("scores", q, k, flops, "scores", elements, useful)
-    scores = tape.scale(scores)
+    several, grouped = Ne(at.B, 1), Ne(at.H, at.Hkv)
+    more = Ne(at.T, 1) if cached else true
+    tape.several(at.H, at.dh, *(() if cached else (at.T, at.S)))
+    stacked = And(more, Or(several, grouped))
+    q = tape.copy(tape.copied_back(q, only_if=more), only_if=stacked)
+    if not cached:
+        apart = And(several, Ne(at.Hkv, 1))
+        k = tape.copy(tape.copied_back(k, only_if=several), only_if=apart)
+        v = tape.copy(tape.copied_back(v, only_if=Ne(at.Hkv, 1)), only_if=apart)
+    useful = each * (at.T * at.S - at.T * (at.T - 1) / 2) if causal else None
+    flops = each * at.T * at.S
+    scores = tape.scale(tape.product("scores", q, k, flops, "scores", at.B * at.H * at.T * at.S, useful))
     if causal:
-        tape.keep_for(scores, "mask", at.T * at.S, BOOL)
-        tape.missing |= {("traffic", "forward")}  # of making the mask
+        tape.causal_mask(at.T, at.S, more)
+        scores = tape.hide(scores, at.T * at.S, only_if=more)
     probabilities = tape.softmax(scores, at.B * at.H * at.T)
     y = tape.product("weighted_sum", probabilities, v, flops, "weighted sum", at.B * at.T * at.n, useful)
-    return tape.copy(y, "heads merged", only_if=And(Ne(at.H, 1), Ne(at.T, 1)))
-
-
-def explicit_pairs(
-    tape: Tape,
-    at: Heads,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    pairs: Expr,
-    useful: Expr,
-    rows: Expr,
-    mask: Expr | None,
-) -> Tensor:
-    """Attention over so many pairs per head, of which a mask leaves the useful ones; ``rows`` queries per head."""
-    each = 2 * at.B * at.n
-    scores = tape.product("scores", q, k, each * pairs, "scores", at.B * at.H * pairs, each * useful)
-    scores = tape.scale(scores)
-    if mask is not None:
-        tape.keep_for(scores, "mask", mask, BOOL)
-    probabilities = tape.softmax(scores, at.B * at.H * rows)
-    return tape.product(
-        "weighted_sum", probabilities, v, each * pairs, "weighted sum", at.B * rows * at.n, each * useful
-    )
+    return tape.copy(tape.copied_back(y, only_if=stacked), "heads merged", only_if=more)
 
 
 def fused(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
@@ -132,7 +120,7 @@ def itself(sizes: Sizes, B: Expr, T: Expr, d: Expr, H: Expr, Hkv: Expr | None, d
     return Heads(B, T, T, d, H, H if Hkv is None else Hkv, head_width(sizes, d, H, dh))
 
 
-@formula("mha", vector=FORWARD, traffic=FORWARD)
+@formula("mha")
 def mha(
     tape: Tape,
     sizes: Sizes,
@@ -166,7 +154,7 @@ def mha_sdpa(
     return self_attention(tape, at, x, causal, fuse=True)
 
 
-@formula("mha-no-output", vector=FORWARD, traffic=FORWARD)
+@formula("mha-no-output")
 def mha_no_output(
     tape: Tape,
     sizes: Sizes,
@@ -183,7 +171,7 @@ def mha_no_output(
     return self_attention(tape, at, x, causal, output=False)
 
 
-@formula("gqa", vector=FORWARD)
+@formula("gqa")
 def gqa(
     tape: Tape,
     sizes: Sizes,
@@ -217,7 +205,7 @@ def gqa_sdpa(
     return self_attention(tape, itself(sizes, B, T, d, H, Hkv, dh), x, causal, fuse=True)
 
 
-@formula("mqa", vector=FORWARD)
+@formula("mqa")
 def mqa(
     tape: Tape,
     sizes: Sizes,
@@ -233,7 +221,7 @@ def mqa(
     return self_attention(tape, itself(sizes, B, T, d, H, Integer(1), dh), x, causal)
 
 
-@formula("cross-attention", vector=FORWARD)
+@formula("cross-attention")
 def cross_attention(
     tape: Tape, sizes: Sizes, B: Expr, T: Expr, S: Expr, d: Expr, H: Expr, dh: Expr | None = None
 ) -> Tensor:
@@ -246,7 +234,7 @@ def cross_attention(
     return project_back(tape, at, y)
 
 
-@formula("orthogonal", vector=FORWARD, traffic=FORWARD)
+@formula("orthogonal")
 def orthogonal(
     tape: Tape,
     sizes: Sizes,

@@ -9,7 +9,7 @@ from attnprof.analytic.registry import Sizes, formula
 from attnprof.core.sizes import one_of
 
 
-@formula("moe")
+@formula("moe", vector=(), traffic=())
 def moe(
     tape: Tape,
     sizes: Sizes,

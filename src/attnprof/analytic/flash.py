@@ -11,7 +11,7 @@ from attnprof.analytic.symbols import CausalTiles, e
 from attnprof.core.errors import AttnprofError
 
 
-@formula("flash")
+@formula("flash", vector=(), traffic=())
 def flash(
     tape: Tape,
     sizes: Sizes,
@@ -44,7 +44,7 @@ def flash(
     return project_back(tape, at, y)
 
 
-@formula("flash-io", traffic=FORWARD)
+@formula("flash-io", vector=(), traffic=FORWARD)
 def flash_io(tape: Tape, sizes: Sizes, B: Expr, H: Expr, T: Expr, dh: Expr, M: Expr) -> None:
     """What FlashAttention moves between DRAM and M elements of on-chip memory, forward; M is of one SM.
 
@@ -69,7 +69,7 @@ def flash_io(tape: Tape, sizes: Sizes, B: Expr, H: Expr, T: Expr, dh: Expr, M: E
     tape.note("maxima, sums", "write_bytes", heads * passes * 2 * T)
 
 
-@formula("attention-io", traffic=FORWARD)
+@formula("attention-io", vector=(), traffic=FORWARD)
 def attention_io(tape: Tape, sizes: Sizes, B: Expr, H: Expr, T: Expr, dh: Expr) -> None:
     """What attention with its scores written out moves, forward: scores and probabilities written and read once.
 

@@ -104,7 +104,7 @@ class Prediction:
         """Whether the sizes that are known do not contradict the condition of a kind."""
         condition = self.holds.get(kind, true)
         known = {s: Integer(self.values[s.name]) for s in condition.free_symbols if s.name in self.values}
-        return condition.xreplace(known) != false
+        return bool(condition.xreplace(known) != false)
 
     def total(self, quantity: Quantity = "matmul_flops", phase: Phase | None = None) -> Expr:
         """The sum of a quantity's terms in symbols, of one phase or of all; raises where it has no closed form."""
@@ -185,6 +185,15 @@ class Prediction:
         """The terms of some phases alone."""
         complete = frozenset((kind, phase) for kind, phase in self.complete if phase in phases)
         return replace(self, terms=tuple(t for t in self.terms if t.phase in phases), complete=complete)
+
+    def of(self, *kinds: Kind) -> Prediction:
+        """What it says of some kinds of work, ``of("matmul")``, and of what is kept; of other kinds it says nothing."""
+        for kind in kinds:
+            if kind not in KINDS:
+                raise AttnprofError(f"no kind of work {kind!r}: there are {', '.join(KINDS)}.{closest(kind, KINDS)}")
+        gone = {quantity for kind, quantities in KINDS.items() if kind not in kinds for quantity in quantities}
+        complete = frozenset((kind, phase) for kind, phase in self.complete if kind in kinds)
+        return replace(self, terms=tuple(t for t in self.terms if t.quantity not in gone), complete=complete)
 
     def below(self, prefix: str) -> Prediction:
         """The same terms named ``prefix.name``: a part of something larger."""

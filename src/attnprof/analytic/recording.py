@@ -7,15 +7,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from sympy import Expr, Integer
+from sympy import Expr, Integer, Ne, Piecewise, sympify, true
+from sympy.logic.boolalg import Boolean
 
-from attnprof.analytic.prediction import Kind, Phase, Quantity, Term, merged
+from attnprof.analytic.prediction import KINDS, Kind, Phase, Quantity, Term, merged
 from attnprof.analytic.symbols import e
+
+#: What is done, and done again where a part is run again.
+_WORK = {quantity for quantities in KINDS.values() for quantity in quantities}
 
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """What a block makes: so many elements, and whether a gradient of it is asked for. One object, one storage."""
+    """What a block makes: so many elements, and whether a gradient of it is asked for.
+
+    One object, one storage, unless it is a view ``of`` another. ``kept``: elements that saving it keeps, where that
+    depends on its layout.
+    """
 
     name: str
     elements: Expr
@@ -23,6 +31,13 @@ class Tensor:
     item_bytes: Expr = e
     is_state: bool = False  # a parameter or a buffer
     is_weight: bool = False  # a parameter
+    of: Tensor | None = None
+    kept: Expr | None = None
+
+    @property
+    def stored(self) -> Tensor:
+        """What keeps the storage of it."""
+        return self if self.of is None else self.of.stored
 
 
 class Recording:
@@ -36,11 +51,13 @@ class Recording:
         self.input_grad = input_grad
         self.unused = set(frozen)  # patterns that have met no weight yet
         self.missing: set[tuple[Kind, Phase]] = set()  # what the blocks do not state in full
+        self.conditions: set[Boolean] = set()  # on sizes, for the traffic to be what is noted
         self.weights: list[str] = []
         self.inputs: list[str] = []
         self.frozen = tuple(frozen)
         self._terms: list[Term] = []
         self._kept: set[int] = set()
+        self._gradients: dict[int, Expr] = {}  # of tensors that have one: how many numbers
         self._tensors: list[Tensor] = []  # so that no id is used twice
         self._scope = ""
         self._stop = 0  # how many terms there are before the last op that keeps something
@@ -98,12 +115,17 @@ class Recording:
         y = write(x)
         end, self._kept = self._stop if early_stop else len(self._terms), kept
         part = self._terms[start:]
-        again = [t for t in self._terms[start:end] if (t.quantity, t.phase) == ("matmul_flops", "forward")]
+        again = [t for t in self._terms[start:end] if t.quantity in _WORK and t.phase == "forward"]
         self._terms[start:] = [t for t in part if t.quantity != "saved_bytes"]
         if y.needs_grad:
             self._terms += [replace(t, phase="recompute") for t in again]
             self.keep(x)
         return y
+
+    def until_last_kept(self) -> tuple[Term, ...]:
+        """The forward up to the last op that keeps something, which does not run: what an early end repeats."""
+        again = (t for t in self._terms[: self._stop] if t.quantity in _WORK and t.phase == "forward")
+        return merged(again)
 
     def take(self, other: Recording, change: Callable[[Term], Term]) -> None:
         """Enter the terms of a child, each changed."""
@@ -111,6 +133,7 @@ class Recording:
         self.weights += other.weights
         self.unused &= other.unused
         self.missing |= other.missing
+        self.conditions |= other.conditions
 
     # Where tensors come from
 
@@ -140,9 +163,11 @@ class Recording:
         item_bytes: Expr = e,
         is_state: bool = False,
         is_weight: bool = False,
+        of: Tensor | None = None,
+        kept: Expr | None = None,
     ) -> Tensor:
-        """A tensor with a storage of its own."""
-        made = Tensor(name, elements, needs_grad, item_bytes, is_state, is_weight)
+        """A tensor with a storage of its own, or that of another."""
+        made = Tensor(name, elements, needs_grad, item_bytes, is_state, is_weight, of, kept)
         self._tensors.append(made)
         return made
 
@@ -150,17 +175,60 @@ class Recording:
         """Save tensors for the backward: each once, parameters and buffers never."""
         if tensors:
             self._stop = len(self._terms)
-        for tensor in tensors:
+        for tensor in (tensor.stored for tensor in tensors):
             if not tensor.is_state and id(tensor) not in self._kept:
                 self._kept.add(id(tensor))
-                self.note(tensor.name, "saved_bytes", tensor.elements * tensor.item_bytes)
+                elements = tensor.elements if tensor.kept is None else tensor.kept
+                self.note(tensor.name, "saved_bytes", elements * tensor.item_bytes)
 
     def keep_for(self, tensor: Tensor, name: str, elements: Expr, item_bytes: Expr = e) -> None:
         """Save something that needs no gradient itself (a mask, positions) if ``tensor`` needs one."""
         if tensor.needs_grad:
             self.keep(self.tensor(name, elements, False, item_bytes))
 
-    def traffic(self, name: str, read: Collection[Tensor], written: Expr) -> None:
-        """Bytes of one op alone: every input read once, the result written once."""
-        self.note(name, "read_bytes", sum((x.elements * x.item_bytes for x in read), Integer(0)))
-        self.note(name, "write_bytes", written * e)
+    # What is done and moved
+
+    def several(self, *sizes: Expr) -> None:
+        """Traffic is stated for sizes above one: a dimension of one needs fewer copies."""
+        self.conditions |= {Ne(size, 1) for size in sizes if not size.is_Integer}
+
+    def kernel(
+        self, name: str, read: Collection[Tensor], written: Expr, flops: Expr | int = 0, phase: Phase = "forward"
+    ) -> None:
+        """Vector FLOPs and bytes of one op alone: every input read once, so many elements written once."""
+        if flops != 0:
+            self.note(name, "vector_flops", sympify(flops), phase)
+        self.note(name, "read_bytes", sum((x.elements * x.item_bytes for x in read), Integer(0)), phase)
+        self.note(name, "write_bytes", written * e, phase)
+
+    def moved(
+        self,
+        name: str,
+        read: Expr,
+        written: Expr,
+        phase: Phase = "forward",
+        only_if: Boolean = true,
+        flops: Expr | int = 0,
+    ) -> None:
+        """So many bytes, where sizes are such that anything has to move."""
+        amounts: dict[Quantity, Expr | int] = {"vector_flops": flops, "read_bytes": read, "write_bytes": written}
+        for quantity, amount in amounts.items():
+            if amount != 0:
+                self.note(name, quantity, amount if only_if is true else Piecewise((amount, only_if), (0, True)), phase)
+
+    def arrive(self, tensor: Tensor, stored: Expr | None = None) -> None:
+        """A gradient of a tensor comes to it: where there is one already, the two are added up.
+
+        ``stored``: how many numbers the gradient is, where that is fewer than it has elements.
+        """
+        if not tensor.needs_grad:
+            return
+        new = tensor.elements if stored is None else stored
+        before = self._gradients.get(id(tensor))
+        if before is not None:
+            name, size = f"gradients of {tensor.name}", tensor.item_bytes
+            self.note(name, "vector_flops", tensor.elements, "backward")
+            self.note(name, "read_bytes", (before + new) * size, "backward")
+            self.note(name, "write_bytes", tensor.elements * size, "backward")
+            new = tensor.elements
+        self._gradients[id(tensor)] = new

@@ -10,7 +10,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
-from sympy import Expr
+from sympy import And, Expr
+from sympy.logic.boolalg import Boolean
 
 from attnprof.analytic.blocks import Tape, Tensor
 from attnprof.analytic.prediction import KINDS, Kind, Phase, Prediction
@@ -95,7 +96,9 @@ class Formula:
 _known: dict[str, Formula] = {}
 
 
-def formula(name: str, *, vector: Collection[Phase] = (), traffic: Collection[Phase] = ()) -> Callable[[Write], Write]:
+def formula(
+    name: str, *, vector: Collection[Phase] = EVERY, traffic: Collection[Phase] = EVERY
+) -> Callable[[Write], Write]:
     """Enter ``write(tape, sizes, x, B, T, d, ...)``, whose blocks state the mechanism; without x it makes its inputs.
 
     A parameter of type Expr is a symbol; with the default None it has a usual value and is None when it was not
@@ -144,13 +147,19 @@ def find(name: str) -> Formula:
 
 
 def predict(
-    name: str, *, frozen: Collection[str] = (), input_grad: bool | Collection[str] = True, **symbols: Any
+    name: str,
+    *,
+    frozen: Collection[str] = (),
+    input_grad: bool | Collection[str] = True,
+    stopped: bool = False,
+    **symbols: Any,
 ) -> Prediction:
     """What theory says a mechanism costs, forward and backward: ``predict("gqa", B=1, T=4096, d=4096, H=32, Hkv=8)``.
 
     The names and symbols are those of :mod:`attnprof.zoo`, and B, T, S of the inputs; ``e`` is the bytes per element,
     4 unless given. What is not given stays a symbol. ``frozen``: weights without gradient, by name (``q_proj``) or
-    pattern; ``input_grad``: whether the inputs need a gradient, or the names of those that do.
+    pattern; ``input_grad``: whether the inputs need a gradient, or the names of those that do. ``stopped``: of a
+    forward that a checkpoint repeats until all that was saved is there again, the contractions alone.
     """
     entry = find(name)
     values, options = _sorted(entry, symbols)
@@ -164,10 +173,13 @@ def predict(
         for wanted in input_grad:
             if wanted not in tape.inputs:
                 raise AttnprofError(f"{name} has no input {wanted!r}; it has {', '.join(tape.inputs)}.")
+    if stopped:
+        return Prediction(name, tuple(t for t in tape.until_last_kept() if t.quantity == "matmul_flops"), values)
     missing = entry.missing | tape.missing
     unstated = {(quantity, phase) for kind, phase in missing for quantity in KINDS[kind]}
     terms = tuple(t for t in tape.terms if (t.quantity, t.phase) not in unstated)
-    return Prediction(name, terms, values, _WORK - missing)
+    holds: dict[Kind, Boolean] = {"traffic": And(*tape.conditions)} if tape.conditions else {}
+    return Prediction(name, terms, values, _WORK - missing, holds)
 
 
 def _sorted(entry: Formula, given: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:

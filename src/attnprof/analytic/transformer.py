@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sympy import Expr
+from sympy import Expr, Integer, Min
 
 from attnprof.analytic.blocks import INT64, Tape, Tensor
-from attnprof.analytic.registry import FORWARD, Formula, Sizes, find, formula
+from attnprof.analytic.registry import Formula, Sizes, find, formula
+from attnprof.analytic.symbols import e
 from attnprof.core.errors import AttnprofError
 from attnprof.core.sizes import one_of, positive
 
@@ -36,7 +37,7 @@ def _check(parts: Collection[Formula], given: Mapping[str, Any]) -> None:
                 positive(**{name: value})
 
 
-@formula("transformer", vector=FORWARD)
+@formula("transformer")
 def transformer(
     tape: Tape,
     sizes: Sizes,
@@ -101,7 +102,18 @@ def stack(
         return tape.repeat(L, x, layer)
 
 
-@formula("lm", vector=FORWARD)
+def _rows_of(tape: Tape, table: Tensor, rows: Expr, d: Expr, out: str) -> Tensor:
+    """Rows of a table by their numbers. Backward adds each gradient to its row of a new table: d additions."""
+    made = tape.tensor(out, rows * d, table.needs_grad)
+    tape.moved(out, Min(made.elements, table.elements) * e + rows * INT64, made.elements * e)
+    if table.needs_grad:
+        read = made.elements * e + rows * INT64
+        tape.moved(out, read, table.elements * e, "backward", flops=made.elements)
+    tape.arrive(table)
+    return made
+
+
+@formula("lm")
 def language_model(
     tape: Tape,
     sizes: Sizes,
@@ -127,8 +139,9 @@ def language_model(
     tokens, positions = tape.weight("tokens", V * d), tape.weight("positions", N * d)
     tape.keep_for(tokens, "ids", B * T, INT64)
     tape.keep_for(positions, "numbers of positions", T, INT64)
-    of_tokens = tape.tensor("token embeddings", B * T * d, tokens.needs_grad)
-    of_positions = tape.tensor("position embeddings", T * d, positions.needs_grad)
+    tape.moved("numbers of positions", Integer(0), T * INT64)
+    of_tokens = _rows_of(tape, tokens, B * T, d, "token embeddings")
+    of_positions = _rows_of(tape, positions, T, d, "position embeddings")
     x = tape.add(of_tokens, of_positions, "x", "embeddings")
     own = {"B", "T", "d", "L", "f", "e", "V", "N"}
     with tape.scope("transformer"):
