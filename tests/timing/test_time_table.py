@@ -11,7 +11,7 @@ import pytest
 from attnprof import Report
 from attnprof.core.device import DeviceSpec, Peak, Provenance
 from attnprof.core.errors import AttnprofError
-from attnprof.core.timing import LayerTimes
+from attnprof.core.timing import LayerTime, LayerTimes
 from timing.traces import ACCUMULATION, BARE, BETWEEN, MS, durations, report, times, whole
 
 #: FLOPs of ``a``: 2·4·8·8 forward, twice that backward. At 1 kFLOP/s they take more than a second, at 64 less.
@@ -47,6 +47,15 @@ def test_medians_by_phase_and_together_and_the_share_of_the_step() -> None:
     assert found["c"][:4] == [4, 8, "–", 12]
     assert found["b"] == ["–", "–", "–", "–", "–", 0]
     assert found["step, profiled"][3] == step
+
+
+@pytest.mark.parametrize(("step", "unit"), [(99_999, "ms"), (100_000, "s"), (1, "ms")])
+def test_the_unit_is_one_that_layers_have_digits_in(step: int, unit: str) -> None:
+    layers = (LayerTime(3, "forward", durations((step,) * 4)),)
+    none = durations((0,) * 4)
+    found = report(LayerTimes(durations((step,) * 4), durations((step,) * 4), layers, none, none))
+    assert rows(found)["layer"][0] == unit
+    assert rows(found)["a"][0] == (step / 1000 if unit == "s" else step)
 
 
 def test_rows_that_cost_nothing_are_there_when_they_took_time() -> None:
@@ -92,7 +101,6 @@ def test_one_phase() -> None:
 
 
 def test_repeated_layers_are_one_row_with_the_time_of_all() -> None:
-    from attnprof.core.timing import LayerTime
     from reports.traces import Hand, mm
 
     hand = Hand("Net").add("h", "ModuleList", calls=0)
@@ -221,6 +229,6 @@ def test_markdown_and_latex_have_the_table_of_times() -> None:
     assert row.search(markdown)
     assert "% of roofline |" in markdown
     assert "A bare step takes 44.0 ms" in markdown
-    assert r"\quad a & 14.0 & 20.0 & – & 34.0" in re.sub(" +", " ", found.to_latex(by="time"))
+    assert r"\quad a & 14.0 & 20.0 & -- & 34.0" in re.sub(" +", " ", found.to_latex(by="time"))
     with pytest.raises(AttnprofError, match=r"^no layer was timed"):
         report(None).to_markdown(by="time")

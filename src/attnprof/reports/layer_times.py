@@ -23,7 +23,8 @@ from attnprof.reports.text import printable, wrapped
 from attnprof.reports.view import View
 
 NOT_TIMED = "No layer was timed: run with --time, or attnprof.run(..., time=True)."
-_UNITS = (("s", 10**9), ("ms", 10**6), ("µs", 10**3))
+#: Units of a table in nanoseconds, each for steps from so many of them on: layers take a thousandth of a step.
+_UNITS = (("s", 10**9, 100), ("ms", 10**6, 1), ("µs", 10**3, 0))
 ACCUMULATION, BETWEEN, STEP = "gradient accumulation", "between ops", "step, profiled"
 
 
@@ -198,7 +199,7 @@ def _choices(
 ) -> list[list[Column]]:
     """Sets of columns, the fullest first. All measured times are in one unit, the step's."""
     whole = measured.profiled.median_ns or 0
-    unit, per = next(((unit, per) for unit, per in _UNITS if whole >= per), _UNITS[-1])
+    unit, per = next((unit, per) for unit, per, least in _UNITS if whole >= least * per)
 
     def column(heading: tuple[str, str], cell: Callable[[Timed], str | None]) -> Column:
         return Column(heading, tuple(align([cell(row) for row in rows])))
