@@ -234,6 +234,13 @@ def test_strict_says_which_formula_was_wrong() -> None:
         Report(hand.trace).theory.require_exact()
 
 
+def test_strict_asks_for_every_prediction() -> None:
+    """What could not be predicted is no residual of 0."""
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(3, 2, D), torch.tensor([3, 2]))
+    with pytest.raises(PredictionError, match=r"^the model is not predicted in full: its input is no tensor\.$"):
+        attnprof.run(nn.LSTM(D, D), (packed,), strict_prediction=True)
+
+
 class Product(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ _ZOO = "attnprof.zoo."
 
 
 class PredictionError(AttnprofError):
-    """``strict_prediction`` was asked for and something measured is not what was predicted."""
+    """``strict_prediction`` was asked for, and something measured is not what was predicted, or was not predicted."""
 
 
 @dataclass
@@ -64,10 +64,16 @@ class Compared:
     predicted: tuple[str, ...]
 
     def require_exact(self) -> None:
-        """Raise :class:`PredictionError` when a residual is not 0, about the innermost module that has one."""
+        """Raise :class:`PredictionError` when theory does not account for the run exactly.
+
+        That is where a residual is not 0, about the innermost module that has one, or where a module with a formula
+        could not be predicted in some phase.
+        """
         wrong = [c for c in self.comparisons if c.residual]
         if wrong:
             raise PredictionError(_sentence(max(wrong, key=lambda c: (_depth(c.module), abs(c.residual)))))
+        for module, reason in self.reasons.items():
+            raise PredictionError(f"{module or 'the model'} is not predicted in full: {reason}.")
 
 
 def _depth(name: str) -> int:
