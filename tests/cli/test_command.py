@@ -197,7 +197,7 @@ def test_a_fake_run_of_a_model_that_looks_at_values_says_so(attnprof) -> None:
         ("run net.py:leaves", "called sys.exit(3)"),
         ("run net.py:build -o no/where.json", "cannot write no/where.json: the folder no does not exist."),
         ("run net.py:build --units miles", 'no units "miles"'),
-        ("run net.py:build --by opp", 'by "opp" is not one of module, op, step, memory. Did you mean op?'),
+        ("run net.py:build --by opp", 'by "opp" is not one of module, op, step, memory, time. Did you mean op?'),
         ("run net.py:build --sort flop", "Did you mean flops?"),
         ("run net.py:build --phase forwards", "Did you mean forward?"),
         ("report none.json", "none.json does not exist."),

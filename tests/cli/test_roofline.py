@@ -108,7 +108,7 @@ def test_figures_in_place_of_the_listed_ones(attnprof) -> None:
     flat = " ".join(out.split())
     assert "mine*: at best 968 µs" in flat  # half of 1.93536 ms
     assert "ridge 20.0 FLOP/B (float32)" in flat
-    assert "mine*: Given by you: matmul float32 4.00 TFLOP/s in place of an unknown one; vector float32 2.00" in flat
+    assert "mine*: Given by you: matmul float32 4.00 TFLOP/s in place of 1.00 TFLOP/s of the vector units" in flat
     assert out.index("Given by you") < out.index("phase ")
 
 
