@@ -161,6 +161,7 @@ def require(report: Report, limits: Sequence[Budget], before: Snapshot | None = 
     """Raise :class:`BudgetError` unless a run keeps every budget; ``before`` is an earlier run that kept them."""
     __tracebackhide__ = True
     broken = [finding for limit in limits if not (finding := hold(report, limit)).holds]
+    broken.sort(key=lambda finding: bool(finding.budget.phase or finding.budget.module))  # the whole comes first
     if not broken:
         return
     changes = None if before is None else compare(before, snapshot(report))

@@ -25,6 +25,9 @@ def other():
 def bare():
     return nn.Linear(8, 8)
 
+def loss(output):
+    return output.square().mean()
+
 def raises():
     raise RuntimeError("cannot build")
 """
@@ -79,6 +82,18 @@ def test_an_entry_is_named_as_the_command_counts_it(capsys: pytest.CaptureFixtur
     code, out, _ = check(capsys, "models.py:other", "--lock", "more.toml")
     assert code == 1
     assert "no entry in more.toml\n  write it: attnprof check --update" in out
+
+
+def test_the_options_of_run_are_those_of_check(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    more = ["--loss", "models.py:loss", "--freeze", "0.*", "--freeze", "2.bias", "--autocast", "bf16", "--seed", "3"]
+    assert check(capsys, "models.py:net", *more, "--update")[0] == 0
+    ((name, entry),) = lock.read(folder / "attnprof.lock.toml").items()
+    assert name == "models.py:net --loss models.py:loss --autocast bf16 --freeze 0.* --freeze 2.bias --seed 3"
+    assert ("backward", "0") not in entry.snapshot.lines  # which is frozen, as is all before it
+    assert "bfloat16" in str(entry.snapshot.environment["dtype"])
+    code, out, err = check(capsys, "models.py:net", "--dtype", "int7")
+    assert (code, out) == (2, "")
+    assert "int7" in err
 
 
 def test_several_targets_and_markdown(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -17,6 +17,14 @@ def test_flops(pytester: pytest.Pytester, limit: int, outcome: str) -> None:
     run(pytester, body, **{outcome: 1})
 
 
+def test_multiply_adds(pytester: pytest.Pytester) -> None:
+    half = net() // 2
+    body = "@pytest.mark.limit_flops('{} MAC')\ndef test_net(): Net()(rows())"
+    run(pytester, body.format(half), passed=1)
+    text = run(pytester, body.format(half - 1), failed=1)
+    assert f"{net()} FLOP, limit {half - 1} MAC ({net() - 2} FLOP): 2 FLOP over (+0.1%)" in text
+
+
 def test_a_failure_is_short(pytester: pytest.Pytester) -> None:
     body = "@pytest.mark.limit_flops('2 kFLOP')\ndef test_net():\n    Net()(rows())"
     text = run(pytester, body, failed=1)
@@ -122,9 +130,10 @@ def test_limits_stack(pytester: pytest.Pytester) -> None:
 @pytest.mark.limit_flops({net()})
 @pytest.mark.limit_flops({up() - 1}, module="up")
 @pytest.mark.limit_bytes(1)
-def test_net(): Net()(rows())
+def test_net(): MODEL(rows())  # which writes its rows, too
 """
     text = run(pytester, body, failed=1)
+    assert f"::test_net - bytes: {UP_BYTES + DOWN_BYTES + 4 * 8 * 4} B, limit 1 B" in text  # the whole comes first
     assert f"FLOPs of up: {up()} FLOP, limit" in text
     assert "bytes: " in text
     assert f"limit {net()}" not in text  # that one holds
@@ -283,14 +292,17 @@ async def test_below(): Net()(rows())
 
 
 def test_unittest_cases(pytester: pytest.Pytester) -> None:
+    """Their setUp is part of the call, as it is for pytest."""
     body = f"""
 import unittest
 
 class Case(unittest.TestCase):
-    @pytest.mark.limit_flops({net()})
+    def setUp(self): Net()(rows())
+
+    @pytest.mark.limit_flops({2 * net()})
     def test_at(self): Net()(rows())
 
-    @pytest.mark.limit_flops({net() - 1})
+    @pytest.mark.limit_flops({2 * net() - 1})
     def test_below(self): Net()(rows())
 """
     run(pytester, body, passed=1, failed=1)

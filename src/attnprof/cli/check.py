@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +40,11 @@ def check(
     ] = None,
     backward: Annotated[bool, typer.Option("--backward", help="Count the backward pass too.")] = False,
     optimizer: options.Optimizer = None,
+    loss: options.LossText = None,
+    dtype: options.Dtype = None,
+    autocast: options.Autocast = None,
+    checkpoint: options.Checkpoint = False,
+    freeze: options.Freeze = None,
     fake: Annotated[bool, typer.Option("--fake", help="Build and run on fake tensors.")] = False,
     training: Annotated[
         bool | None,
@@ -74,9 +80,13 @@ def check(
     from attnprof.capture.plans import Plan
     from attnprof.testing import difference, update_lock
 
+    plan = Plan(dtype=dtype, autocast=autocast, checkpoint=checkpoint, freeze=freeze or ())
     if optimizer is not None:
         optimizers.parse(optimizer)
-    said = _said(inputs or [], backward, optimizer, fake, training, seed)
+    mode = None if training is None else "train" if training else "eval"
+    words = {"input": inputs, "backward": backward, "optimizer": optimizer, "loss": loss, "dtype": dtype}
+    words |= {"autocast": autocast, "checkpoint": checkpoint, "freeze": freeze, "fake": fake}
+    said = _said(**words, **({mode: True} if mode else {}), seed=str(seed) if seed else None)
     new: dict[str, lock.Entry] = {}
     results: list[tuple[str, bool, str]] = []  # name, whether all is well, what to say
     for text in targets:
@@ -85,7 +95,8 @@ def check(
         try:
             with their_own(f"importing {text}"):
                 found = target.find(text)
-            request = Request(text, found, specs, seed, fake, training, backward, None, optimizer, Plan())
+            loss_function = None if loss is None else _loss(loss)
+            request = Request(text, found, specs, seed, fake, training, backward, loss_function, optimizer, plan)
             made = request.build()
             counting = api.profile(made.model, recount_every=1)
             with their_own("the model"):
@@ -120,16 +131,23 @@ def check(
         raise typer.Exit(1)
 
 
-def _said(
-    inputs: list[str], backward: bool, optimizer: str | None, fake: bool, training: bool | None, seed: int
-) -> list[str]:
+def _said(**options: object) -> list[str]:
     """The options that decide what is counted, as they are typed."""
-    words = [f"--input {text}" for text in inputs]
-    words += ["--backward"] if backward else []
-    words += [f"--optimizer {optimizer}"] if optimizer else []
-    words += ["--fake"] if fake else []
-    words += [] if training is None else ["--train" if training else "--eval"]
-    return words + ([f"--seed {seed}"] if seed else [])
+    words: list[str] = []
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None and one is not False:
+                words.append(f"--{name}" if one is True else f"--{name} {one}")
+    return words
+
+
+def _loss(text: str) -> Callable[[Any], Any]:
+    from attnprof.capture import loss as losses
+
+    with their_own(f"importing {text}"):
+        found = target.find_loss(text)
+    losses.check(found)
+    return found
 
 
 def _printable(text: str) -> str:

@@ -52,7 +52,7 @@ def verdict(finding: Finding) -> str:
     budget, kind = finding.budget, _KINDS[finding.budget.quantity]
     measured, limit = _told_apart(finding.measured, budget.limit, kind)
     if isinstance(budget.limit, Amount):
-        limit = budget.limit.text
+        limit = f"{budget.limit.text} ({limit})" if "MAC" in budget.limit.text else budget.limit.text
     over = f"{_UNITS.named(finding.excess, kind)} over{_bracketed(finding.excess, budget.limit)}"
     text = f"{measured}, limit {limit}: {over}" if finding.excess > 0 else f"{measured}, limit {limit}"
     least = "at least " if finding.lower_bound else ""
