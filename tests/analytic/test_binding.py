@@ -285,7 +285,7 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def two_products(B: int, T: int, d: int) -> attnprof.Prediction:
     """x W, a network of one matrix in and one out with as many FLOPs as x W xᵀ: f = (d + T) / 2."""
-    return attnprof.predict("ffn", B=B, T=T, d=d, f=(d + T) // 2, bias=False)
+    return attnprof.predict("ffn", B=B, T=T, d=d, f=(d + T) // 2, bias=False).of("matmul")
 
 
 @pytest.mark.usefixtures("bound")

@@ -279,3 +279,15 @@ def test_theory_needs_no_torch() -> None:
     code = "import sys, attnprof; attnprof.predict('transformer', mixer='mla').text(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_of_some_kinds_of_work_alone() -> None:
+    whole = predict("mha", B=2, T=5, d=8, H=2)
+    part = whole.of("matmul")
+    assert part.work("matmul", "backward") == whole.work("matmul", "backward")
+    assert whole.work("vector", "forward")
+    assert part.work("vector", "forward") is None
+    assert part.work("traffic", "forward") is None
+    assert part.evaluate("parameters") == whole.evaluate("parameters") == 4 * 8 * 8
+    with pytest.raises(AttnprofError, match="no kind of work 'matmull'.* matmul"):
+        whole.of("matmull")  # type: ignore[arg-type]

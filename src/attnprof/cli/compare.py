@@ -77,7 +77,7 @@ def compare(
     competitors = parse_names(names or DEFAULT, sizes, for_all, where="--symbol")
     settings = {name: str(value) for name, value in {**sizes, **for_all}.items()}
 
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     from attnprof.api.measuring import measured
 
