@@ -10,7 +10,8 @@ import subprocess
 from pathlib import Path
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_PROCESSORS = Path("/proc/cpuinfo")
+_CPUS = Path("/sys/devices/system/cpu")
 _SIZES = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -21,7 +22,7 @@ def host() -> str:
 
 def processor() -> str:
     """The processor's model as the system names it, at the least its architecture."""
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
+    for line in _read(_PROCESSORS).splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model", "cpu model") and value.strip():
             return " ".join(value.split())
@@ -45,12 +46,15 @@ def memory_bytes() -> int | None:
 
 
 def last_level_cache_bytes() -> int | None:
-    """The largest cache that core 0 reaches; None where it is not known."""
-    found = []
-    with contextlib.suppress(OSError):
-        found = [_size(_read(folder / "size")) for folder in _CACHES.glob("index*")]
-    size = max(found, default=0) or int(_sysctl("hw.l3cachesize") or _sysctl("hw.perflevel0.l2cachesize") or 0)
-    return size or None
+    """All caches of the last level together, as several groups of cores may have one each; None if not known."""
+    sizes: dict[tuple[int, str], int] = {}
+    for folder in _CPUS.glob("cpu[0-9]*/cache/index*"):
+        level = _read(folder / "level").strip()
+        if level.isdecimal():
+            sizes[int(level), _read(folder / "shared_cpu_list").strip()] = _size(_read(folder / "size"))
+    last = max((level for level, _ in sizes), default=0)
+    size = sum(size for (level, _), size in sizes.items() if level == last)
+    return size or int(_sysctl("hw.l3cachesize") or _sysctl("hw.perflevel0.l2cachesize") or 0) or None
 
 
 def _size(text: str) -> int:

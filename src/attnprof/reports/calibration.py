@@ -35,8 +35,8 @@ def lines(found: Calibration, datasheet: DeviceSpec | None, units: Units, width:
     moved, launched = list(found.best("bandwidth").values()), list(found.best("launch").values())
     named = datasheet.id if datasheet else ""
     for measured, listed, cells in (
-        (computed, peak, lambda rates: _per_second(*units.column(rates))),
-        (moved, bandwidth, lambda rates: _per_second(*units.column(rates, "bytes"))),
+        (computed, peak, lambda rates: _per_second(*units.column([round(rate) for rate in rates]))),
+        (moved, bandwidth, lambda rates: _per_second(*units.column([round(rate) for rate in rates], "bytes"))),
         (launched, None, lambda rates: durations([1 / rate for rate in rates])),
     ):
         if measured:
