@@ -44,6 +44,12 @@ class Output:
     second: Any = None
 
 
+@dataclass
+class Kept:
+    keys: Tensor
+    values: Tensor
+
+
 def record(net: nn.Module, *args: Any, **kwargs: Any) -> ModuleRecord:
     with attnprof.profile(net) as prof:
         net(*args, **kwargs)
@@ -86,6 +92,14 @@ def test_all_of_a_long_list() -> None:
     assert forward(first, list(range(900)), rows()) == 2 * SIZE
     for long in ([rows()] * 2000, list(range(2000)), [list(range(100))] * 100):
         assert forward(first, long) is None  # looking at so many would take its time at every call
+
+
+def test_what_is_nested_too_deep_is_not_looked_into() -> None:
+    value: Any = rows()
+    for _ in range(6):
+        value = [value]
+    assert forward(first, value) == 2 * SIZE
+    assert forward(first, [[value]]) is None
 
 
 def test_the_same_tensor_counts_once() -> None:
@@ -230,6 +244,26 @@ def test_a_layer_of_attention_moves_its_own_keys_and_values() -> None:
     assert found["model.layers.0"]["forward"] is not None
     assert found[""] == {"forward": B * T * 8 + B * T * 50 * 4}  # tokens in, logits out; the layers have the cache
     assert trace_json.loads(trace_json.dumps(prof.trace)).modules == prof.trace.modules
+
+
+def test_a_cache_in_a_repeated_call_is_no_part_of_the_forwards() -> None:
+    class Layer(hf.Cache):  # known by its base, as all of them are
+        def __init__(self, tensor: Tensor) -> None:
+            self.layers = [Kept(tensor, tensor)]
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer_idx = 0
+
+        def forward(self, x: Tensor, cache: Layer) -> Tensor:
+            return x * 2
+
+    net, cache = Attention(), Layer(rows())
+    with attnprof.profile(net) as prof:
+        checkpoint(net, rows(True), cache, use_reentrant=True).sum().backward()
+    moved = prof.trace.modules[0].call_bytes
+    assert moved == {"forward": 4 * SIZE, "recompute": 4 * SIZE, "backward": 3 * SIZE, "cache": 2 * SIZE}
 
 
 def test_an_encoder_decoder_has_two_caches() -> None:

@@ -82,7 +82,6 @@ class Clock:
         if not op.recompute:
             return OpTime(bound(own, traffic, launch), without)
         whole = own + self.arithmetic(op.recompute)
-        traffic += op.recompute.bytes * self._byte
         return OpTime(bound(whole, traffic, launch), without, max(whole, traffic, launch) - without)
 
     def arithmetic(self, cost: Cost) -> int:
