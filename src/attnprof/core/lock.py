@@ -41,8 +41,8 @@ class Entry:
     test: str = ""
 
 
-def read(path: Path) -> dict[str, Entry]:
-    """The entries of a lock file by name; none when there is no file.
+def read(path: Path, shown: str = "") -> dict[str, Entry]:
+    """The entries of a lock file by name; none when there is no file. ``shown`` is what errors call the file.
 
     Raises :class:`LockError` for a file that is no lock file, was damaged, or has conflict markers in it.
     """
@@ -51,8 +51,9 @@ def read(path: Path) -> dict[str, Entry]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise LockError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    return loads(text, str(path))
+        reason = getattr(error, "strerror", None) or error
+        raise LockError(f"{shown or path} cannot be read: {reason}.") from None
+    return loads(text, shown or str(path))
 
 
 def loads(text: str, source: str) -> dict[str, Entry]:

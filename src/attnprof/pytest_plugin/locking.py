@@ -45,7 +45,7 @@ class LockSession:
     def entries(self) -> dict[str, lock.Entry]:
         """What the file had when this session first looked."""
         if self._present is None:
-            self._present = lock.read(self.settings.lock)
+            self._present = lock.read(self.settings.lock, str(self.path))
         return self._present
 
     def check(self, report: Report, name: str, tolerance: str | int | None, test: str, carried: dict[str, Any]) -> None:
