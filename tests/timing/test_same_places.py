@@ -36,7 +36,7 @@ OPS = PRODUCTS | {
 }
 
 
-def counted(model: nn.Module, step: Callable[[], Any]) -> Counter[tuple[str, str, str]]:
+def counted(model: nn.Module, step: Callable[[], Any], ops: set[str] = OPS) -> Counter[tuple[str, str, str]]:
     """How often each op ran in one step, by module, phase and name, as the trace has it."""
     with attnprof.profile(model) as prof:
         step()
@@ -44,7 +44,7 @@ def counted(model: nn.Module, step: Callable[[], Any]) -> Counter[tuple[str, str
     found: Counter[tuple[str, str, str]] = Counter()
     for signature, scope in trace.events():
         name = signature.op.removeprefix("aten.").rpartition(".")[0]
-        if name in OPS:
+        if name in ops:
             phase = "optimizer" if scope.phase == "optimizer_init" else scope.phase
             found[trace.modules[scope.module].fqn, phase, name] += 1
     return found
