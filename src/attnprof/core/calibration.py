@@ -131,6 +131,6 @@ class Calibration:
         if self.processor_share is not None and self.processor_share < LEAST_PROCESSOR_SHARE:
             said.append(
                 f"The process got {self.processor_share:.0%} of the processor time it asked for: something else is "
-                "running, or the system limits it; the figures are too low."
+                "running, or the system limits it; the figures may be too low."
             )
         return said
