@@ -165,8 +165,11 @@ class Prediction:
         return tuple(q for q in QUANTITIES if q in found)
 
     def phases(self, quantity: Quantity) -> tuple[Phase, ...]:
-        """The phases in which a quantity has terms."""
+        """The phases in which a quantity has terms, and they are all there is at the sizes that are known."""
         found = {t.phase for t in self.terms if t.quantity == quantity}
+        kind = next((kind for kind, quantities in KINDS.items() if quantity in quantities), None)
+        if kind not in (None, "matmul"):
+            found = {phase for phase in found if self.work(kind, phase) is not None}
         return tuple(p for p in PHASES if p in found)
 
     def text(self, quantities: Collection[Quantity] | None = None, width: int = 120, units: Units = _DECIMAL) -> str:
