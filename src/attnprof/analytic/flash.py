@@ -4,14 +4,37 @@ from __future__ import annotations
 
 from sympy import Expr, ceiling
 
-from attnprof.analytic.attention import itself, project, project_back
+from attnprof.analytic.attention import Heads, itself, project, project_back
 from attnprof.analytic.blocks import PRECISE, Tape, Tensor
 from attnprof.analytic.registry import FORWARD, Sizes, formula
-from attnprof.analytic.symbols import CausalTiles, e
+from attnprof.analytic.symbols import CausalTileColumns, CausalTileRows, CausalTiles, CutTiles, e
 from attnprof.core.errors import AttnprofError
 
 
-@formula("flash", vector=(), traffic=())
+def _between(tape: Tape, at: Heads, pairs: Expr, causal: bool, needs_grad: bool, Br: Expr, Bc: Expr) -> None:
+    """Vector FLOPs between the products of tiles of r rows and s columns.
+
+    A tile: scale, difference to the maximum and exp 3 r s; maximum and sum of its rows 2 r (s - 1); the running
+    maximum r, what becomes of the sums so far 2 r, the running sum 2 r, the output so far 2 r dh. In the end a
+    division, a logarithm and a sum per row. Backward: scale, difference and exp again 3 r s, and 3 r s for the
+    gradient of the scores from that of the probabilities, less a mean of dh products per row; sums of r dh and twice
+    s dh. Tiles that the mask cuts compare their positions, once for all heads.
+    """
+    heads, T, dh = at.B * at.H, at.T, at.dh
+    rows = CausalTileRows(T, Br, Bc) if causal else T * ceiling(T / Bc)
+    columns = CausalTileColumns(T, Br, Bc) if causal else T * ceiling(T / Br)
+    tape.note("tiles", "vector_flops", heads * (5 * pairs + 3 * rows + 2 * rows * dh))
+    tape.note("end of rows", "vector_flops", heads * (T * dh + 2 * T))
+    if causal:
+        tape.note("mask", "vector_flops", CutTiles(T, Br, Bc))
+    if needs_grad:
+        tape.note("means", "vector_flops", heads * T * (2 * dh - 1), "backward")
+        tape.note("tiles", "vector_flops", heads * (6 * pairs + (rows + 2 * columns) * dh), "backward")
+        if causal:
+            tape.note("mask", "vector_flops", CutTiles(T, Br, Bc), "backward")
+
+
+@formula("flash", traffic=())
 def flash(
     tape: Tape,
     sizes: Sizes,
@@ -34,10 +57,13 @@ def flash(
     pairs = CausalTiles(T, Br, Bc) if causal else T**2
     flops, useful = 2 * B * at.n * pairs, 2 * B * at.n * T * (T + 1) / 2 if causal else None
     needs_grad = q.needs_grad or k.needs_grad or v.needs_grad
+    _between(tape, at, pairs, causal, needs_grad, Br, Bc)
     y = tape.tensor("averages", B * T * at.n, needs_grad)
     for name in ("scores", "weighted_sum"):
         tape.note(name, "matmul_flops", flops, useful=useful)
     if needs_grad:
+        for x in (q, k, v):
+            tape.arrive(x)
         for name in ("scores again", "weighted_sum.dv", "weighted_sum.dprobabilities", "scores.dq", "scores.dk"):
             tape.note(name, "matmul_flops", flops, "backward", useful)
         tape.keep(q, k, v, y, tape.tensor("logsumexp", B * H * T, False, PRECISE))

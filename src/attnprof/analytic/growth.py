@@ -7,7 +7,16 @@ from typing import Any
 
 from sympy import Add, Expr, Float, Integer, Max, Min, Mul, Piecewise, Pow, Symbol, ceiling, floor, log
 
-from attnprof.analytic.symbols import BitCount, CausalTiles, CeilLog2, FloorLog2, symbol
+from attnprof.analytic.symbols import (
+    BitCount,
+    CausalTileColumns,
+    CausalTileRows,
+    CausalTiles,
+    CeilLog2,
+    CutTiles,
+    FloorLog2,
+    symbol,
+)
 
 Monomial = dict[Any, Any]
 
@@ -63,6 +72,10 @@ def _bounded(expression: Expr) -> Expr:
         return Add(*args)
     if isinstance(expression, CausalTiles):
         return args[0] ** 2
+    if isinstance(expression, CausalTileRows | CausalTileColumns):  # of T / Bc tiles beside each other, or T / Br
+        return args[0] ** 2 / args[2 if isinstance(expression, CausalTileRows) else 1]
+    if isinstance(expression, CutTiles):
+        return args[0] * (args[1] + args[2])
     if isinstance(expression, Piecewise):
         return _bounded(expression.args[-1][0])
     if isinstance(expression, CeilLog2 | FloorLog2 | BitCount):

@@ -7,6 +7,7 @@ V vocabulary, e bytes per element, M elements of on-chip memory. All are whole n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from sympy import Expr, Function, Integer, Symbol
@@ -61,6 +62,54 @@ class BitCount(Function):  # type: ignore[misc]  # sympy has no types
 
     def _latex(self, printer: Any) -> str:
         return rf"\operatorname{{ones}}({printer.doprint(self.args[0])})"
+
+
+def _tiles(T: int, Br: int, Bc: int) -> Iterator[tuple[int, int, bool]]:
+    """Rows, columns, and whether some pair is masked, of the tiles that a causal mask does not hide whole."""
+    for top in range(0, T, Br):
+        end = min(top + Br, T)
+        for left in range(0, end, Bc):
+            right = min(left + Bc, T)
+            yield end - top, right - left, right - 1 > top
+
+
+class CausalTileRows(Function):  # type: ignore[misc]  # sympy has no types
+    """The rows of the tiles that :class:`CausalTiles` has, added up."""
+
+    is_integer = True
+    is_positive = True
+
+    @classmethod
+    def eval(cls, T: Any, Br: Any, Bc: Any) -> Any:
+        if not (T.is_Integer and Br.is_Integer and Bc.is_Integer):
+            return None
+        return Integer(sum(rows for rows, _, _ in _tiles(int(T), int(Br), int(Bc))))
+
+
+class CausalTileColumns(Function):  # type: ignore[misc]  # sympy has no types
+    """The columns of the tiles that :class:`CausalTiles` has, added up."""
+
+    is_integer = True
+    is_positive = True
+
+    @classmethod
+    def eval(cls, T: Any, Br: Any, Bc: Any) -> Any:
+        if not (T.is_Integer and Br.is_Integer and Bc.is_Integer):
+            return None
+        return Integer(sum(columns for _, columns, _ in _tiles(int(T), int(Br), int(Bc))))
+
+
+class CutTiles(Function):  # type: ignore[misc]  # sympy has no types
+    """Pairs in those tiles of :class:`CausalTiles` that a causal mask hides in part."""
+
+    is_integer = True
+    is_nonnegative = True
+
+    @classmethod
+    def eval(cls, T: Any, Br: Any, Bc: Any) -> Any:
+        if not (T.is_Integer and Br.is_Integer and Bc.is_Integer):
+            return None
+        return Integer(sum(rows * columns for rows, columns, cut in _tiles(int(T), int(Br), int(Bc)) if cut))
 
 
 class CausalTiles(Function):  # type: ignore[misc]  # sympy has no types

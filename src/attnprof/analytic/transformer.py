@@ -84,6 +84,8 @@ def stack(
     if checkpoint == "reentrant" and not x.needs_grad:
         raise AttnprofError("checkpoint='reentrant' trains nothing when its input needs no gradient.")
     tape.missing |= parts[0].missing | parts[1].missing
+    if ffn == "moe" and checkpoint == "non-reentrant":  # it stops at the rows of the last expert, whatever they are
+        tape.missing |= {("vector", "recompute"), ("traffic", "recompute")}
 
     def block(x: Tensor) -> Tensor:
         normed = tape.layer_norm(x, B * T, d, "norm_1", "norm_1 output")
