@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import attnprof
 from attnprof import AttnprofError
@@ -287,6 +288,15 @@ def test_generation_is_not_timed() -> None:
 def test_a_model_on_another_kind_of_device() -> None:
     with pytest.raises(AttnprofError, match=r"the model is on meta\.$"):
         attnprof.run(nn.Linear(2, 2, device="meta"), (torch.ones(1, 2, device="meta"),), time=True)
+
+
+@pytest.mark.parametrize("mode", [FlopCounterMode, attnprof.profile])
+def test_a_mode_that_would_be_timed_too(mode: Any) -> None:
+    model = Diary()
+    on = mode() if mode is attnprof.profile else mode(display=False)
+    with on, pytest.raises(AttnprofError, match=r"^layers are timed bare, and \w+, a dispatch mode, is on"):
+        attnprof.run(model, (torch.ones(1),), time=True)
+    assert model.entries == []
 
 
 def test_a_profiler_that_runs_already_is_said_before_anything_runs() -> None:

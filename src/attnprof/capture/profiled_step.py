@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from attnprof.capture import scope_marks
 from attnprof.capture.joining import join
@@ -27,10 +28,19 @@ _KINDS: dict[str, Kind] = {
 
 
 def check_is_free() -> None:
-    """Raise :class:`AttnprofError` where a profiler of torch's runs already: there is one per process."""
+    """Raise :class:`AttnprofError` where something would be timed with the step.
+
+    That is a profiler of torch's that runs already, of which there is one per process, or a dispatch mode (an
+    open profile of ours is one).
+    """
     if torch._C._autograd._profiler_enabled():
         raise AttnprofError(
             "layers are timed with torch's profiler, and one is running already: time them outside of it."
+        )
+    modes = _get_current_dispatch_mode_stack()
+    if modes:
+        raise AttnprofError(
+            f"layers are timed bare, and {type(modes[-1]).__name__}, a dispatch mode, is on: time them outside of it."
         )
 
 
