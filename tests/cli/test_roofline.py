@@ -102,6 +102,13 @@ def test_a_file_may_have_a_comma_in_its_name(attnprof) -> None:
     assert "comma: at best" in attnprof("run", "net.py:build", "--fake", "--device", "a,b.json")[1]
 
 
+def test_two_devices_of_one_name_are_refused(attnprof, folder: Path) -> None:
+    (folder / "mine.json").write_text(DEVICE.replace("mine", "h100-sxm"))
+    code, out, err = attnprof("run", "net.py:never", "--device", "h100-sxm,mine.json")
+    assert (code, out) == (2, "")
+    assert err == 'attnprof: two devices are called "h100-sxm": give the one in your file another id.\n'
+
+
 def test_figures_in_place_of_the_listed_ones(attnprof) -> None:
     arguments = ("run", "net.py:build", "--fake", "--device", "mine.json", "--bandwidth", "200GB/s")
     out = attnprof(*arguments, "--peak", "fp32=4e12", "--peak", "vector:fp32=2e12")[1]

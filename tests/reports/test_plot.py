@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import attnprof
 from attnprof.analysis.report import Report
 from attnprof.core.errors import AttnprofError
 from attnprof.reports import plot
@@ -152,6 +153,16 @@ def test_texts_stay_in_the_picture() -> None:
             box = text.get_window_extent()
             assert whole.x0 <= box.x0 <= box.x1 <= whole.x1, text.get_text()
             assert whole.y0 <= box.y0 <= box.y1 <= whole.y1, text.get_text()
+
+
+def test_a_report_draws_itself(tmp_path: Path) -> None:
+    report = attnprof.Report(stack().trace)
+    report.plot(tmp_path / "other.svg", device="h100-sxm,mi300x")
+    assert report.devices == ()
+    report.devices = (round_device(),)
+    report.plot(tmp_path / "own.svg")
+    assert (tmp_path / "own.svg").read_bytes() == saved(on(stack()), tmp_path / "saved.svg")
+    assert (tmp_path / "other.svg").read_bytes() != (tmp_path / "own.svg").read_bytes()
 
 
 # Wrong input

@@ -150,7 +150,7 @@ def test_a_missing_peak_is_said_before_the_numbers() -> None:
     sentence = "other has no known matmul peak for float32"
     assert text.index(sentence) < text.index("phase ")
     # the traffic alone, 18*896 + 2*4928 bytes at 2 GB/s: 12,992 ns
-    assert "other: at best more than 13.0 µs, 100% memory-bound" in text
+    assert "other: at best more than 13.0 µs, of which 100% memory-bound" in text
 
 
 def test_several_devices_are_compared() -> None:

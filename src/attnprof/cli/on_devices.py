@@ -38,6 +38,9 @@ def devices(
         ]
         if needing:
             raise AttnprofError(f"{needing[0]} needs a device: name one, such as --device h100-sxm.")
+    names_of = [spec.id for spec in found]
+    if twice := [name for name in names_of if names_of.count(name) > 1]:
+        raise AttnprofError(f'two devices are called "{twice[0]}": give the one in your file another id.')
     if given and len(found) > 1:
         raise AttnprofError(f"{given[0]} is a figure of one device: name one with --device, not {len(found)}.")
     found = tuple(override(spec, peaks or (), bandwidth) for spec in found)

@@ -49,13 +49,14 @@ def sentence(roofline: Roofline, phases: Sequence[str]) -> str:
     time = point.attainable
     if time.bound is None:
         return f"{roofline.device.id}: nothing here takes time"
-    least = f"at best {'more than ' if is_incomplete(roofline) else ''}{duration(time.seconds)}"
-    parts = [f"{roofline.device.id}: {least}, {100 * time.share(time.bound):.0f}% {time.bound}-bound"]
+    more, part = ("more than ", "of which ") if is_incomplete(roofline) else ("", "")
+    bound = f"{part}{100 * time.share(time.bound):.0f}% {time.bound}-bound"
+    parts = [f"{roofline.device.id}: at best {more}{duration(time.seconds)}, {bound}"]
     if roofline.ridge is not None:
         here = f", here {intensity(point.intensity)}" if point.cost.bytes else ""
         parts.append(f"ridge {rounded(roofline.ridge.flops_per_byte)} FLOP/B ({roofline.ridge.dtype}){here}")
     if point.fused_s is not None:
-        parts.append(f"fused bound {duration(point.fused_s)}")
+        parts.append(f"fused bound {more}{duration(point.fused_s)}")
     return " · ".join(parts)
 
 
