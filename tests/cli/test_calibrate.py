@@ -220,3 +220,22 @@ def test_from_python(folder: Path) -> None:
     assert attnprof.calibrate(folder / "node.json", datasheet="h100-sxm").id == "node"
     with pytest.raises(attnprof.AttnprofError, match="unknown device"):
         attnprof.calibrate(datasheet="h100-sxn")
+
+
+@pytest.mark.slow
+def test_from_a_measurement_to_a_roofline(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing imagined: this machine is measured, shown and used."""
+    code, lines, err = call(capsys, "--quick", "--on", "cpu")
+    assert (code, err) == (0, "")
+    assert float(row(lines, "matmul float32")[0]) > 0
+    Path("tiny.py").write_text(
+        "from torch import nn, ones\ndef build(): return nn.Linear(512, 512), (ones(512, 512),)\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as left:
+        main(["run", "tiny.py:build", "--device", "this"])
+    out = capsys.readouterr().out
+    assert not left.value.code
+    assert "this: at best " in out
+    assert "this: fits, " in out
+    assert "measured on another machine" not in out

@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import re
-import subprocess
 from pathlib import Path
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -74,6 +73,8 @@ def _sysctl(name: str) -> str:
     """What macOS says of itself; nothing on other systems."""
     if platform.system() != "Darwin":
         return ""
+    import subprocess
+
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=True)
         return done.stdout.strip()

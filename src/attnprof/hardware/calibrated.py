@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -51,10 +50,12 @@ def doubts(spec: DeviceSpec) -> list[str]:
     if told is None:
         return []
     said = []
-    if (machine.host(), machine.processor(), machine.cores()) != (told.host, told.processor, told.cores):
+    if (machine.host(), machine.processor()) != (told.host, told.processor):
         there = f"{told.host} ({told.processor}, {_counted(told.cores, 'core')})"
         here = f"{machine.host()} ({machine.processor()}, {_counted(machine.cores(), 'core')})"
         said.append(f"{spec.id} was measured on another machine, {there}, and this is {here}.")
+    elif machine.cores() != told.cores:
+        said.append(f"{spec.id} was measured with {_counted(told.cores, 'core')}, and there are {machine.cores()} now.")
     version, threads = _torch()
     if version and version != told.torch:
         said.append(f"{spec.id} was measured with torch {told.torch}, and this is {version}.")
@@ -157,9 +158,11 @@ def _torch() -> tuple[str | None, int | None]:
     get: Callable[[], int] | None = getattr(loaded, "get_num_threads", None)
     if get is not None:
         return str(loaded.__version__), get()
+    from importlib import metadata  # slow to import, and seldom needed
+
     try:
-        return importlib.metadata.version("torch"), None
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version("torch"), None
+    except metadata.PackageNotFoundError:
         return None, None
 
 
