@@ -96,6 +96,7 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "profile",
     "run",
     "serving",
+    "testing",
     "zoo",
 ]
 

@@ -424,6 +424,18 @@ def test_every_limit_of_the_ini_file_is_read(pytester: pytest.Pytester, quantity
         run(pytester, "def test_bare(): MODEL(X)", **{outcome: 1})
 
 
+def test_the_limit_of_unpriced_ops_by_ini_and_command_line(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nattnprof_default_limit_unpriced = 0\n")
+    body = """
+@torch.library.custom_op("plugin_test::thrice", mutates_args=())
+def thrice(x: torch.Tensor) -> torch.Tensor: return 3 * x
+
+def test_one(): thrice(rows())
+"""
+    run(pytester, body, failed=1)
+    again(pytester, "--attnprof-limit-unpriced=1", passed=1)
+
+
 def test_the_command_line_overrides_markers_and_ini(pytester: pytest.Pytester) -> None:
     pytester.makeini(INI.format(1))
     body = (
@@ -445,6 +457,7 @@ def test_of_a_module(): Net()(rows())
     [
         ("", "--attnprof-limit-flops=1", "--attnprof-limit-flops: '1' is no amount of flops"),
         ("attnprof_default_limit_bytes = 1", "", "attnprof_default_limit_bytes: '1' is no amount of bytes"),
+        ("", "--attnprof-limit-unpriced=none", "--attnprof-limit-unpriced: a count is a whole number"),
         ("attnprof_tolerance = 1", "", "attnprof_tolerance: tolerance '1' is no percentage"),
         ("", "--attnprof-tolerance=x", "--attnprof-tolerance: tolerance 'x' is no percentage"),
         ("", "--attnprof-json=no/such/file", "the folder"),

@@ -74,6 +74,30 @@ def test_markdown(pytester: pytest.Pytester) -> None:
     assert text.index("test\\_large") < text.rindex("test\\_small")
 
 
+def test_what_is_not_as_locked(pytester: pytest.Pytester) -> None:
+    body = """
+def test_locked(attnprof): attnprof.check(attnprof.run(Net({}), (X,)), "net")
+def test_new(attnprof): attnprof.check(attnprof.run(Net(), (X,)), "new")
+"""
+    run(pytester, body.format(16), "--attnprof-update", "-k", "not test_new", passed=1, deselected=1)
+    run(pytester, body.format(32), "--attnprof-markdown=out.md", "--attnprof-json=out.json", failed=2)
+    text = (pytester.path / "out.md").read_text()
+    assert "2 runs are not as locked:" in text
+    assert f"\n    net: {net(32)} FLOP, locked {net()} FLOP (+" in text
+    assert '\n    attnprof.lock.toml has no entry "new"\n' in text
+    data = json.loads((pytester.path / "out.json").read_text())
+    names = {test.rpartition("::")[2]: list(found) for test, found in data["differs"].items()}
+    assert names == {"test_locked": ["net"], "test_new": ["new"]}
+    counted = {found["test"].rpartition("::")[2]: found for found in data["tests"]}
+    assert counted["test_locked"]["outcome"] == "failed"
+    assert counted["test_locked"]["total"]["matmul_flops"] == 2 * 2 * 4 * 8 * 32  # counted up to its check
+
+
+def test_a_test_that_fails_by_itself_is_not_counted(pytester: pytest.Pytester) -> None:
+    text = run(pytester, "def test_raises():\n    MODEL(X)\n    assert False", "--attnprof-report", failed=1)
+    assert "no test was counted" in text
+
+
 def test_nothing_to_count(pytester: pytest.Pytester) -> None:
     run(pytester, "", "--attnprof-markdown=out.md")
     assert "No test was counted." in (pytester.path / "out.md").read_text()

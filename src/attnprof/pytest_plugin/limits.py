@@ -26,9 +26,9 @@ def limits_of(item: pytest.Item, settings: Settings) -> tuple[Budget, ...]:
     for quantity in _KEYWORDS:
         own = _marked(item, quantity)
         if forced := settings.forced.get(quantity):
-            own = [Budget.of(quantity, forced), *(budget for budget in own if not _is_whole(budget))]
+            own = [forced, *(budget for budget in own if not _is_whole(budget))]
         elif (default := settings.default.get(quantity)) and not any(map(_is_whole, own)):
-            own.append(Budget.of(quantity, default))
+            own.append(default)
         found += own
     return tuple(found)
 

@@ -66,10 +66,14 @@ class LockSession:
             return
         entry = present.get(name)
         if entry is None:
-            raise BudgetError(f'{self.path} has no entry "{printable(name)}"\n  write it: pytest --attnprof-update')
+            told = f'{self.path} has no entry "{printable(name)}"'
+            carried.setdefault("differs", {})[name] = told
+            raise BudgetError(f"{told}\n  write it: pytest --attnprof-update")
         changes = compare(entry.snapshot, now.snapshot, allowed)
         if changes:
-            raise BudgetError(*difference(name, changes, _REMEDY))
+            told, details = difference(name, changes, _REMEDY)
+            carried.setdefault("differs", {})[name] = told
+            raise BudgetError(told, details)
 
     def _tolerance(self, given: str | int | None) -> Any:
         """Command line over the call over the ini file; exact where nobody says."""

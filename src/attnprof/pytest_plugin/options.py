@@ -10,6 +10,8 @@ import pytest
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from attnprof.core.budget import Budget
+
 MARKERS = {
     "limit_flops(limit, *, phase=None, module=None)": 'the test may run so many FLOPs ("4.2 GFLOP").',
     "limit_bytes(limit, *, phase=None, module=None)": 'the ops of the test may move so many bytes ("120 MB").',
@@ -17,7 +19,12 @@ MARKERS = {
     "limit_unpriced(limit)": "so many op calls of the test may have no formula (0: none).",
 }
 #: Limits that the command line and the ini file can set, for every test.
-LIMITS = {"flops": "AMOUNT of FLOPs", "bytes": "AMOUNT of traffic", "memory_bytes": "AMOUNT of peak memory"}
+LIMITS = {
+    "flops": "FLOPs",
+    "bytes": "bytes of traffic",
+    "memory_bytes": "bytes of peak memory",
+    "unpriced": "op calls without a formula",
+}
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -40,14 +47,11 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("attnprof_lock", "The lock file, from the root of the project.")
     parser.addini("attnprof_tolerance", 'How far a number may be from its lock, either way: "1%".')
     parser.addini("attnprof_report", "Count every test, and show the dearest at the end.", type="bool", default=None)
-    for quantity, amount in LIMITS.items():
-        option = quantity.replace("_", "-")
-        value(
-            f"limit-{option}", "AMOUNT", f"A limit for each test, in place of its limit_{quantity} for the whole test."
-        )
-        parser.addini(
-            f"attnprof_default_limit_{quantity}", f"{amount} that tests without a limit of their own may have."
-        )
+    for quantity, what in LIMITS.items():
+        metavar = "N" if quantity == "unpriced" else "AMOUNT"
+        told = f"So many {what} for each test, in place of its limit_{quantity} for the whole test."
+        value(f"limit-{quantity.replace('_', '-')}", metavar, told)
+        parser.addini(f"attnprof_default_limit_{quantity}", f"So many {what} for tests without a limit of their own.")
 
 
 class Settings:
@@ -105,15 +109,17 @@ def _tolerance(option: str, text: str | None) -> Fraction | None:
         raise pytest.UsageError(f"{option}: {error}") from None
 
 
-def _limits(texts: dict[str, str | None], option: str) -> dict[str, str]:
-    found = {quantity: text for quantity, text in texts.items() if text}
-    if found:
+def _limits(texts: dict[str, str | None], option: str) -> dict[str, Budget]:
+    given = {quantity: text for quantity, text in texts.items() if text}
+    found: dict[str, Budget] = {}
+    if given:
         from attnprof.core.budget import Budget
         from attnprof.core.errors import AttnprofError
 
-        for quantity, text in found.items():
+        for quantity, text in given.items():
+            count = quantity == "unpriced" and text.isdecimal()
             try:
-                Budget.of(quantity, text)
+                found[quantity] = Budget.of(quantity, int(text) if count else text)
             except AttnprofError as error:
                 name = option.format(quantity.replace("_", "-") if option.startswith("--") else quantity)
                 raise pytest.UsageError(f"{name}: {error}") from None

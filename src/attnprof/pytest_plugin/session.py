@@ -28,6 +28,7 @@ class AttnprofSession:
         self.settings = settings
         self.reports: list[Callable[[], Report]] = []  # made through the fixture by the test that runs
         self.counted: dict[str, dict[str, Any]] = {}  # by test, in order
+        self.differs: dict[str, dict[str, str]] = {}  # by test: entries of the lock file, and what differs
         self.written: list[str] = []  # sentences for the end
         self.item: pytest.Item | None = None
         self._carried: dict[str, Any] = {}
@@ -81,8 +82,13 @@ class AttnprofSession:
         from attnprof.pytest_plugin.measuring import Measured
 
         measured = Measured(item, limits, memory=settings.counts_all)
-        with measured.profile:
-            result = yield
+        try:
+            with measured.profile:
+                result = yield
+        except AssertionError as error:
+            if settings.counts_all and _is_budget(error):  # the test was counted up to its check
+                self._carried["counts"] = measured.counts()
+            raise
         self._carried["counts"] = measured.counts()
         measured.require()
         return result
@@ -92,8 +98,7 @@ class AttnprofSession:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        budget = sys.modules.get("attnprof.core.budget")
-        if report.failed and call.excinfo and budget and isinstance(call.excinfo.value, budget.BudgetError):
+        if report.failed and call.excinfo and _is_budget(call.excinfo.value):
             from attnprof.pytest_plugin.failures import shape
 
             shape(report, call.excinfo, item)
@@ -124,6 +129,8 @@ class AttnprofSession:
         carried = json.loads(text)
         if "counts" in carried:
             self.counted[report.nodeid] = {"outcome": report.outcome, **carried["counts"]}
+        if "differs" in carried:
+            self.differs[report.nodeid] = carried["differs"]
         if "checked" in carried:
             self.lock.take(report.nodeid, carried, report.nodeid not in self._not_passed)
 
@@ -149,7 +156,7 @@ class AttnprofSession:
         if self.settings.json or self.settings.markdown:
             from attnprof.pytest_plugin.summary import write_files
 
-            self.written += write_files(self.settings, self.counted)
+            self.written += write_files(self.settings, self.counted, self.differs)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -168,3 +175,9 @@ class AttnprofSession:
         terminalreporter.section("attnprof", sep="-")
         for line in [*lines, *from_lock, *self.written]:
             terminalreporter.write_line(line)
+
+
+def _is_budget(error: BaseException) -> bool:
+    """Whether it says that something cost too much; without loading what could have said so."""
+    budget = sys.modules.get("attnprof.core.budget")
+    return budget is not None and isinstance(error, budget.BudgetError)

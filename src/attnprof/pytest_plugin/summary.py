@@ -14,11 +14,13 @@ def terminal_lines(counted: dict[str, dict[str, Any]]) -> list[str]:
     return shown.table(counted)
 
 
-def write_files(settings: Settings, counted: dict[str, dict[str, Any]]) -> list[str]:
+def write_files(
+    settings: Settings, counted: dict[str, dict[str, Any]], differs: dict[str, dict[str, str]]
+) -> list[str]:
     """Write the files that were asked for; a sentence for each."""
     sentences = []
     for path, text in ((settings.json, shown.to_json), (settings.markdown, shown.to_markdown)):
         if path is not None:
-            write_text(path, text(counted))
+            write_text(path, text(counted, differs))
             sentences.append(f"wrote {path}")
     return sentences

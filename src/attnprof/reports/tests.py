@@ -39,19 +39,27 @@ def table(counted: dict[str, dict[str, Any]], most: int = _MOST) -> list[str]:
     return lines
 
 
-def to_json(counted: dict[str, dict[str, Any]]) -> str:
-    """Every test with its outcome, counts, phases, memory, unpriced ops and limits; integers throughout."""
+def to_json(counted: dict[str, dict[str, Any]], differs: dict[str, dict[str, str]]) -> str:
+    """Every test with its outcome, counts, phases, memory, unpriced ops and limits; integers throughout.
+
+    ``differs`` has what is not as locked, by test and by the name of the entry.
+    """
     tests = [{"test": test, **of} for test, of in sorted(counted.items())]  # workers finish in any order
-    data = {"format": "attnprof tests", "schema": 1, "tests": tests}
+    data = {"format": "attnprof tests", "schema": 1, "tests": tests, "differs": dict(sorted(differs.items()))}
     return json.dumps(data, indent=1) + "\n"
 
 
-def to_markdown(counted: dict[str, dict[str, Any]], most: int = _MOST) -> str:
-    """The limits, those that were exceeded first, and the dearest tests."""
+def to_markdown(counted: dict[str, dict[str, Any]], differs: dict[str, dict[str, str]], most: int = _MOST) -> str:
+    """What is not as locked, the limits, those that were exceeded first, and the dearest tests."""
     limits = [(test, limit) for test, of in counted.items() for limit in of["limits"]]
     limits.sort(key=lambda pair: pair[1]["holds"])
     broken = sum(not limit["holds"] for _, limit in limits)
     parts = ["## Cost of the tests"]
+    texts = [text for names in differs.values() for text in names.values()]
+    if texts:
+        parts.append(f"{len(texts)} {'run is' if len(texts) == 1 else 'runs are'} not as locked:")
+    for text in texts:  # four spaces make it code, whatever is in it
+        parts.append("\n".join(f"    {printable(line)}" for line in text.splitlines()))
     if limits:
         parts.append(f"{broken} of {len(limits)} limits exceeded." if broken else f"All {len(limits)} limits hold.")
         parts.append(_grid(["", "test", "what", "measured", "limit"], [_limit_row(*pair) for pair in limits], "llrr"))
