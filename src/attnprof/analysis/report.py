@@ -204,9 +204,10 @@ class Report:
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """Measured against predicted: matmul FLOPs by module and phase, parameters and saved bytes of the model.
+        """Measured against predicted: matmul FLOPs by module and phase, and the vector FLOPs of forwards.
 
-        A module without a formula of its own is predicted to be the sum of those in it.
+        Of the model as a whole also vector FLOPs and traffic by phase, parameters and saved bytes, where its formula
+        has them. A module without a formula of its own is predicted to be the sum of those in it.
         """
         return list(self.theory.comparisons)
 
