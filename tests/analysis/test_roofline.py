@@ -102,6 +102,10 @@ def test_an_unpriced_op_takes_the_time_of_its_traffic() -> None:
     ]
 
 
+def test_an_unpriced_op_is_launched() -> None:
+    assert on(ran(unknown(n=25)), toy(launch_overhead_ns=300)).total.attainable == ns(launch=300)
+
+
 def half(n: int, dtype: str = "float16") -> OpSignature:
     """n additions in a dtype."""
     x, y = (TensorMeta((n,), (1,), dtype, ident=i) for i in (0, 1))
