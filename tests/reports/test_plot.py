@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from math import hypot, isclose
 from pathlib import Path
@@ -201,9 +200,25 @@ def test_devices_that_have_no_plot(devices: list[object], sentence: str, tmp_pat
         plot.check(tmp_path / "x.png", devices)  # type: ignore[arg-type]
 
 
-def test_without_matplotlib_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(AttnprofError, match=r"plots need matplotlib: pip install 'attnprof\[plot\]'\."):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            ModuleNotFoundError("No module named 'matplotlib'"),
+            r"plots need matplotlib: pip install 'attnprof\[plot\]'\.",
+        ),
+        (ImportError("built for another numpy"), "matplotlib cannot be loaded: built for another numpy"),
+        (ValueError("'x' is not a valid value for backend"), "matplotlib cannot be loaded: 'x' is not a valid value"),
+    ],
+)
+def test_without_matplotlib_it_says_how_to_get_it(
+    error: Exception, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(plot.importlib, "import_module", fails)
+    with pytest.raises(AttnprofError, match=sentence):
         plot.check(tmp_path / "x.png", [round_device()])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import io
 import os
 import warnings
@@ -48,8 +48,13 @@ def check(path: str | os.PathLike[str], devices: Sequence[DeviceSpec]) -> Path:
             raise AttnprofError(
                 f"{device.id} has no known bandwidth, so it has no roofline: --bandwidth RATE gives one."
             )
-    if importlib.util.find_spec("matplotlib") is None:
-        raise AttnprofError("plots need matplotlib: pip install 'attnprof[plot]'.")
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ModuleNotFoundError:
+        raise AttnprofError("plots need matplotlib: pip install 'attnprof[plot]'.") from None
+    except (ImportError, ValueError) as error:  # a broken installation; a backend in MPLBACKEND that is none
+        reason = str(error).strip().partition("\n")[0]
+        raise AttnprofError(f"matplotlib cannot be loaded: {reason}") from None
     return check_writable(target)
 
 

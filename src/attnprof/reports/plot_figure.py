@@ -74,7 +74,6 @@ def draw(title: str, panels: Sequence[Panel]) -> Figure:
             axes.set_xlabel("arithmetic intensity (FLOP per byte of traffic)", fontsize=9, color=_INK)
     bounds = [bound for bound in COLOURS if any(m.bound == bound for panel in panels for m in panel.marks)]
     _legend(figure, bounds)
-    figure.canvas.draw()  # sizes of texts are known from here on
     for panel, axes in zip(panels, grid.flat, strict=False):
         _inside(axes, panel)
     return figure
