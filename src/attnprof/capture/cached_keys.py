@@ -20,7 +20,8 @@ _NOTHING: tuple[Any, ...] = ()
 def cached(module: Any, value: Any) -> tuple[Any, ...]:
     """Of an argument that is no tensor: name, shape, dtype and gradient flag, as kinds of calls have them.
 
-    Empty for what is no cache, and for a module that is not one layer of attention. Runs no op.
+    Empty for what is no cache. Of a module that does not say which layer it is, nothing is known of its keys. Runs no
+    op.
     """
     kept = getattr(value, "__dict__", None)
     if not kept:
@@ -28,10 +29,10 @@ def cached(module: Any, value: Any) -> tuple[Any, ...]:
     layers = kept.get("layers")
     if layers is None and "self_attention_cache" in kept:
         layers = getattr(kept["self_attention_cache"], "layers", None)
-    at = module.__dict__.get("layer_idx")
-    if not isinstance(layers, list) or not isinstance(at, int):
+    if not isinstance(layers, list):
         return _NOTHING
-    layer = layers[at] if at < len(layers) else None
+    at = module.__dict__.get("layer_idx")
+    layer = layers[at] if isinstance(at, int) and at < len(layers) else None
     keys, seen = getattr(layer, "keys", None), getattr(layer, "cumulative_length", None)
     if not isinstance(keys, Tensor) or keys.dim() != 4:
         return NOT_SEEN, (), torch.int64, False

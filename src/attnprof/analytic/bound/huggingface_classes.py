@@ -43,8 +43,8 @@ PROJECTED: dict[tuple[str, str, str], str] = {
         marian.MarianAttention maskformer.MaskFormerDetrCrossAttention maskformer.MaskFormerDetrSelfAttention
         mbart.MBartAttention mellum.MellumAttention metaclip_2.MetaClip2Attention
         mimo_v2_flash.MiMoV2FlashAttention minimax.MiniMaxAttention minimax_m2.MiniMaxM2Attention
-        minimax_m3_vl.MiniMaxM3VLAttention ministral.MinistralAttention ministral3.Ministral3Attention
-        mistral.MistralAttention mixtral.MixtralAttention mlcd.MLCDAttention mllama.MllamaTextSelfAttention
+        ministral.MinistralAttention ministral3.Ministral3Attention mistral.MistralAttention
+        mixtral.MixtralAttention mlcd.MLCDAttention mllama.MllamaTextSelfAttention
         modernbert_decoder.ModernBertDecoderAttention molmo2.Molmo2Attention
         moss_transcribe_diarize.MossTranscribeDiarizeAudioAttention muse_glimmer.MuseGlimmerTextAttention
         muse_spark.MuseSparkTextAttention mvp.MvpAttention nanochat.NanoChatAttention nemotron.NemotronAttention
@@ -83,14 +83,12 @@ PROJECTED: dict[tuple[str, str, str], str] = {
         ibert.IBertSelfAttention layoutlm.LayoutLMSelfAttention luke.LukeSelfAttention
         markuplm.MarkupLMSelfAttention maskformer.modeling_maskformer_swin.MaskFormerSwinSelfAttention
         megatron_bert.MegatronBertSelfAttention mobilebert.MobileBertSelfAttention
-        mobilevit.MobileViTSelfAttention mra.MraSelfAttention nystromformer.NystromformerSelfAttention
-        rembert.RemBertSelfAttention roberta.RobertaSelfAttention
+        mobilevit.MobileViTSelfAttention rembert.RemBertSelfAttention roberta.RobertaSelfAttention
         roberta_prelayernorm.RobertaPreLayerNormSelfAttention roc_bert.RoCBertSelfAttention
         roformer.RoFormerSelfAttention splinter.SplinterSelfAttention swin2sr.Swin2SRSelfAttention
         swinv2.Swinv2SelfAttention tapas.TapasSelfAttention videomae.VideoMAESelfAttention
         vilt.ViltSelfAttention visual_bert.VisualBertSelfAttention xlm_roberta.XLMRobertaSelfAttention
         xlm_roberta_xl.XLMRobertaXLSelfAttention xmod.XmodSelfAttention yolos.YolosSelfAttention
-        yoso.YosoSelfAttention
     """,
     ("q", "k", "v"): """
         longt5.LongT5Attention mpnet.MPNetSelfAttention mt5.MT5Attention
