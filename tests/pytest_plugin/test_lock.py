@@ -289,6 +289,9 @@ def test_two(attnprof): attnprof.check(attnprof.run(Net(), (X,)), "two")
 """
     run(pytester, body, "--attnprof-update", passed=2)
     assert "any more" not in again(pytester, "-k", "one", passed=1, deselected=1)
+    run(pytester, body.replace('"one")', '"one"); assert 0'), failed=1, passed=1)
+    assert "any more" not in again(pytester, "--lf", failed=1)  # which does not even collect the others
+    run(pytester, body, passed=2)
     assert "any more" not in again(pytester, "test_what_was_not_selected_is_not_stale.py::test_one", passed=1)
     pytester.makepyfile(test_other="def test_other(): pass")
     assert "any more" not in again(pytester, "test_other.py", passed=1)

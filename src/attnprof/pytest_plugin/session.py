@@ -145,7 +145,7 @@ class AttnprofSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        whole = not any("::" in argument for argument in self.config.args)
+        whole = not self.config.getoption("lf", False) and not any("::" in argument for argument in self.config.args)
         if self._is_worker:
             if self._keeps_lock:
                 output: dict[str, Any] = self.config.workeroutput  # type: ignore[attr-defined]
