@@ -37,7 +37,9 @@ def idle(trace: Trace, trains: Callable[[int, int], bool]) -> Idle:
     if trace.memory is None or not number:
         return Idle(trailing, False)
     kept = sum(
-        1 for saved in trace.memory.saved if saved.by_module and saved.at <= end and _ends_model(trace, saved.at)
+        trace.times(saved.at)
+        for saved in trace.memory.saved
+        if saved.by_module and saved.at <= end and _ends_model(trace, saved.at)
     )
     if kept == number:
         return Idle(trailing, True)
@@ -51,8 +53,7 @@ def idle(trace: Trace, trains: Callable[[int, int], bool]) -> Idle:
 def _forward_calls(trace: Trace, start: int, end: int) -> Calls:
     """Forward op calls in modules among the events from ``start`` to ``end``."""
     found: Calls = Counter()
-    pairs = zip(trace.event_signatures[start:end], trace.event_scopes[start:end], strict=True)
-    for (signature, scope), calls in Counter(pairs).items():
+    for (signature, scope), calls in trace.counts_in(start, end).items():
         where = trace.scopes[scope]
         if where.phase == "forward" and where.module != OUTSIDE:
             found[where.module, signature] += calls

@@ -109,13 +109,12 @@ class Roofline:
     @cached_property
     def steps(self) -> list[StepPoint]:
         """Each step of the run, up to each ``prof.step()``; empty when none was marked."""
-        found, start = [], 0
+        found = []
         costs = steps.steps(self._trace, self._priced)
-        for step, end in zip(costs, steps.step_ends(self._trace), strict=True):
-            times = self._sums(self._counted(self._trace.between(start, end)))
+        for step, (_, calls) in zip(costs, steps.step_calls(self._trace), strict=True):
+            times = self._sums(self._counted(calls))
             by_phase = {phase: self._made("", phase, step.phases, times) for phase in PHASES if phase in step.phases}
             found.append(StepPoint(step.label, self._made("", None, step.phases, times), by_phase))
-            start = end
         return found
 
     def seconds_of(self, calls: Mapping[tuple[int, int], int]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from attnprof.analysis import tree
@@ -48,20 +48,37 @@ class StepCost:
 def steps(trace: Trace, priced: Sequence[PricedOp]) -> list[StepCost]:
     """The steps of a trace whose signature ``i`` has the price ``priced[i]``; they add up to its total.
 
-    Nothing for a run that marked no step. Ops after the last step are a step of their own.
+    Nothing for a run that marked no step. Ops after the last step are a step of their own, and so are all steps
+    together that were not counted because one like them was.
     """
     ends = step_ends(trace)
     caches: dict[int, KVCache] = {}
     for cache in trace.memory.caches if trace.memory is not None else ():
         caches[min(bisect_left(ends, cache.at), len(ends) - 1)] = cache  # the last of a step is what it leaves
     found: list[StepCost] = []
-    start, before = 0, 0
-    for position, end in enumerate(ends):
-        phases = _phases(trace, priced, start, end)
+    before = 0
+    for position, (label, calls) in enumerate(step_calls(trace)):
+        phases = _phases(trace, priced, calls)
         after = caches.get(position)
         growth = None if after is None else after.bytes - before
-        found.append(StepCost(label(trace, position), Cost.sum(phases.values()), phases, after, growth))
-        start, before = end, before if after is None else after.bytes
+        found.append(StepCost(label, Cost.sum(phases.values()), phases, after, growth))
+        before = before if after is None else after.bytes
+    return found
+
+
+def step_calls(trace: Trace) -> list[tuple[str, Counter[tuple[int, int]]]]:
+    """The op calls of each step, by (signature, scope), under its name; together they are all of the trace."""
+    ends = step_ends(trace)
+    starts = [0, *ends][: len(ends)]
+    found = [
+        (_label(trace, position), trace.between(start, end))
+        for position, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+    if ends and trace.repeats:
+        again = trace.counts()
+        again.subtract(trace.between(0, len(trace)))
+        kinds = () if trace.timing is None else trace.timing.kinds
+        found.append((f"({sum(kind.reused for kind in kinds):,} like these)", +again))
     return found
 
 
@@ -73,17 +90,16 @@ def step_ends(trace: Trace) -> list[int]:
     return ends
 
 
-def label(trace: Trace, position: int) -> str:
+def _label(trace: Trace, position: int) -> str:
     """The name of a step: the one it was given, or its number."""
     if position == len(trace.steps):
         return REST
-    return trace.step_labels.get(position, f"step {position + 1}")
+    return trace.step_labels.get(position, f"{'counted ' if trace.repeats else ''}step {position + 1}")
 
 
-def _phases(trace: Trace, priced: Sequence[PricedOp], start: int, end: int) -> dict[str, Cost]:
-    pairs = zip(trace.event_signatures[start:end], trace.event_scopes[start:end], strict=True)
+def _phases(trace: Trace, priced: Sequence[PricedOp], steps: Mapping[tuple[int, int], int]) -> dict[str, Cost]:
     calls: Counter[tuple[str, int]] = Counter()
-    for (signature, scope), count in Counter(pairs).items():
+    for (signature, scope), count in steps.items():
         phase = trace.scopes[scope].phase
         calls["optimizer" if phase == "optimizer_init" else phase, signature] += count
     found: dict[str, Cost] = {}

@@ -17,7 +17,8 @@ _VALUES = (bool, int, str, bytes, type(None), torch.dtype, torch.device, torch.S
 
 
 class Flags:
-    """What a program may switch in a model between two calls: its modules' modes, and which weights are frozen."""
+    """What a program may switch in a model between two calls: its modules' modes, which weights are frozen, which
+    have a gradient that the next one is added to."""
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = [weakref.ref(module) for module in model.modules()]
@@ -28,7 +29,7 @@ class Flags:
         with torch._C.DisableTorchFunction():
             return (
                 tuple([m.training for ref in self._modules if (m := ref()) is not None]),
-                tuple([p.requires_grad for ref in self._parameters if (p := ref()) is not None]),
+                tuple([p.requires_grad + 2 * (p.grad is None) for ref in self._parameters if (p := ref()) is not None]),
             )
 
 

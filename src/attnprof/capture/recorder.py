@@ -61,12 +61,12 @@ class Recorder:
         self.memory = Memory(self.modules) if memory else None
         self.modes: list[ThreadRecorder] = []
         self._local = threading.local()
-        self._installed = ExitStack()
+        self._installed, self._watching = ExitStack(), ExitStack()
         self._lock = threading.Lock()
         self._threads = 0  # that are inside
         self.visited = False
         self.grad = torch.is_grad_enabled()
-        self.is_suspended = False
+        self.is_suspended = self._had_state = False
         reuses = model is not None and recount_every != 1
         self.stepping = Stepping(self, model, recount_every) if model is not None and reuses else None
 
@@ -78,6 +78,7 @@ class Recorder:
             with self._lock:
                 if self._threads == 0:
                     self._install()
+                    self._watch_optimizers()
                 self._threads += 1
             if not mode.visiting:
                 mode.attribution.reset()
@@ -99,6 +100,7 @@ class Recorder:
         with self._lock:
             self._threads -= 1
             if self._threads == 0:
+                self._watching.close()
                 self._uninstall()
                 self.is_suspended = False
                 for visitor in self.modes:
@@ -122,13 +124,19 @@ class Recorder:
             for handle in (
                 hook,
                 register_module_forward_pre_hook(self._before_forward),
-                register_optimizer_step_pre_hook(self._before_step),
-                register_optimizer_step_post_hook(self._after_step),
             ):
                 stack.callback(handle.remove)
             if self.memory is not None:
                 self.memory.open()
             self._installed = stack.pop_all()
+
+    def _watch_optimizers(self) -> None:
+        """These hooks cost once a step: they stay while nothing else is on."""
+        for handle in (
+            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_post_hook(self._after_step),
+        ):
+            self._watching.callback(handle.remove)
 
     def _uninstall(self) -> None:
         self._installed.close()  # which forgets what it closed
@@ -181,14 +189,13 @@ class Recorder:
         return mode
 
     def step(self, label: str | None = None, *, tokens: int = 0, samples: int = 0) -> None:
-        """The end of one step, which may have a name. It is marked where any of it was seen."""
+        """The end of one step, which may have a name. It is marked where it was counted."""
         stepping = self.stepping
-        if stepping is not None and stepping.began_bare and self.is_suspended:
+        if stepping is not None and self.is_suspended:
             stepping.end(tokens=tokens, samples=samples)
             return
         mode = self._mode_of_thread()
-        if not self.is_suspended:
-            mode.attribution.reset()
+        mode.attribution.reset()
         if label is not None:
             self.step_labels[len(self.steps)] = label
         self.steps.append(len(mode.events))
@@ -271,17 +278,26 @@ class Recorder:
         return mode
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        phase = "optimizer" if has_state(optimizer) else "optimizer_init"
+        if self.stepping is not None:
+            self.stepping.optimizer_begins(optimizer)
+            if self.is_suspended:
+                return
+        self._had_state = has_state(optimizer)
         mode = self._mode_of_thread()
         self.visited |= not (mode.entered or mode.visiting)
-        mode.attribution.begin_step(phase)
+        mode.attribution.begin_step("optimizer" if self._had_state else "optimizer_init")
         if self.memory is not None:
             self.memory.before_step(optimizer)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._mode_of_thread().attribution.end_step(has_state(optimizer))
+        if self.is_suspended:
+            return
+        has = has_state(optimizer)
+        self._mode_of_thread().attribution.end_step(has)
         if self.memory is not None:
             self.memory.after_step(optimizer)
+        if self.stepping is not None:
+            self.stepping.optimizer_ended(self._had_state, has)
 
     # The trace
 

@@ -1,9 +1,14 @@
-"""The ways that steps went, what one step of each costs, and how often each was gone."""
+"""The ways that steps go, what each part of one costs, and how often it was gone.
+
+A step's way is what it calls, in segments: a run of calls of the model, or one step of an optimizer. What happens
+until the next segment begins (the backward, the gradients set to zero) is part of a segment. Ways that begin alike
+share those segments, so that a program's ways are a tree.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from attnprof.capture.calls import Calls
@@ -12,9 +17,9 @@ from attnprof.core.signature import OpSignature
 from attnprof.core.timing import StepKind
 from attnprof.core.trace import Repeat
 
-#: The calls of the model and the steps of optimizers, in order, each as the number of its key.
-Way = tuple[int, ...]
-#: How many steps are counted in search of a way that a step went while nothing was counted, or of a lead.
+#: The keys of the calls of a segment, or of its optimizer step, as numbers.
+Segment = tuple[int, ...]
+#: How many steps are counted in search of a segment that was gone while nothing was counted, or of a lead.
 PATIENCE = 32
 #: The calls that are named of a way that goes on.
 _NAMED = 4
@@ -31,87 +36,121 @@ class Piece:
 
 
 @dataclass(slots=True)
-class Kind:
-    """Steps that went one way: the latest that was counted (None: not yet), and those that were not."""
+class Way:
+    """A way up to the end of one segment: that segment, and what comes after it.
 
-    body: Piece | None = None
+    ``piece`` is the latest count of the segment; without one, ``owed`` are the times it was gone bare. The rest is
+    of the steps that ended here.
+    """
+
+    parent: Way | None = None
+    segment: Segment = ()
+    ways: dict[Segment, Way] = field(default_factory=dict)
+    firsts: set[int] = field(default_factory=set)  # what the segments after this one begin with, where counted
+    piece: Piece | None = None
+    owed: int = 0
+    searched: int = 0
+    differed: bool = False
     counted: int = 0
     reused: int = 0
-    since: int = 0  # the last that was counted
-    searched: int = 0  # steps counted in search of one, before the first
+    since: int = 0  # steps since the last that was counted
     tokens: int = 0
     samples: int = 0
     times: Times = field(default_factory=Times)
-    differed: bool = False
+
+    def to_here(self) -> list[Way]:
+        """From the first segment to this one."""
+        before = [] if self.parent is None else self.parent.to_here()
+        return before if self.parent is None else [*before, self]
+
+    @property
+    def numbers(self) -> Segment:
+        return tuple(number for way in self.to_here() for number in way.segment)
 
 
 class Ways:
-    """All ways of one capture.
+    """All ways of one capture, with the leads of steps: what they do before their first call, such as loading data.
 
-    The lead of a step is what it does before its first call: loading data, say. It goes with the first call.
+    A lead goes with the first call.
     """
 
     def __init__(self) -> None:
-        self.kinds: dict[Way, Kind] = {}
-        self._before: list[tuple[Way, Kind]] = []  # those of before the last time that all were forgotten
-        self.firsts: set[int] = set()  # what known ways begin with
+        self.start = Way()
+        self._before: list[Way] = []  # the starts of before the times that all was forgotten
         self.pieces: list[Piece] = []
+        self._unknown: list[Way] = []
         self._leads: dict[int, Piece] = {}  # the latest, by the first call
         self._owed: dict[int, int] = defaultdict(int)  # steps whose lead was not counted, and is not known
         self._listened: dict[int, int] = defaultdict(int)  # steps whose lead was counted in search of this one
         self._sought: tuple[bool, bool] | None = None  # searching, listening: None when something has changed
 
-    def counted(self, way: Way, body: Piece, events: Sequence[int], known: Sequence[OpSignature]) -> None:
-        """A step was counted from its first call on; ``events`` are all op calls so far, as numbers in ``known``."""
+    def counted(
+        self, way: Way, segment: Segment, piece: Piece, events: Sequence[int], known: Sequence[OpSignature]
+    ) -> Way:
+        """A segment was counted; ``events`` are all op calls so far, as numbers in ``known``."""
         self._sought = None
-        kind = self.kinds.setdefault(way, Kind())
-        if kind.body is None:
-            body.times += kind.reused
+        found = self._next(way, segment)
+        if found.piece is None:
+            piece.times += found.owed
+            found.owed = 0
+            self._unknown = [other for other in self._unknown if other is not found]
         else:
-            before, now = (_work(events[piece.start : piece.stop], known) for piece in (kind.body, body))
-            kind.differed |= before != now
-        kind.body, kind.since = body, 0
-        kind.counted += 1
-        self.firsts.update(way[:1])
-        for other in self.unknown():
-            other.searched += 1
+            before, now = (_work(events[one.start : one.stop], known) for one in (found.piece, piece))
+            found.differed |= before != now
+        found.piece = piece
+        way.firsts.update(segment[:1])
+        return found
 
-    def reused(self, way: Way, *, leads: bool) -> Kind:
-        """A step ran bare: it cost what the counted one of its way did, or the next one will; its lead too, maybe."""
-        if leads and way:
-            self.unled(way[0])
-        kind = self.kinds.get(way)
-        if kind is None:
-            kind = self.kinds[way] = Kind()
-            self._sought = None
-        kind.reused += 1
-        kind.since += 1
-        if kind.body is not None:
-            kind.body.times += 1
-        return kind
+    def reused(self, way: Way, segment: Segment) -> Way:
+        """A segment ran bare: it cost what it did when it was counted, or what it does when it will be."""
+        found = way.ways.get(segment)
+        if found is None:
+            found = self._next(way, segment)
+        if found.piece is not None:
+            found.piece.times += 1
+        else:
+            if not found.owed:
+                self._unknown.append(found)
+                self._sought = None
+            found.owed += 1
+        return found
+
+    def ended(self, way: Way, *, counted: bool) -> None:
+        """A step ended, all of it counted or not."""
+        if counted:
+            way.counted += 1
+            way.since = 0
+            for other in self._unknown:
+                other.searched += 1
+                self._sought = None
+        else:
+            way.reused += 1
+            way.since += 1
 
     def forget(self) -> None:
         """From now on every way is a new one."""
-        self._before += self.kinds.items()
-        self.kinds, self.firsts, self._sought = {}, set(), None
+        self._before.append(self.start)
+        self.start, self._unknown, self._sought = Way(), [], None
 
-    def unknown(self) -> list[Kind]:
-        """The kinds of which none was counted yet."""
-        return [kind for kind in self.kinds.values() if kind.body is None]
+    def _next(self, way: Way, segment: Segment) -> Way:
+        found = way.ways.get(segment)
+        if found is None:
+            found = way.ways[segment] = Way(way, segment)
+        return found
 
     @property
     def searching(self) -> bool:
-        """Whether steps are to be counted until one goes a way that is not known."""
+        """Whether steps are to be counted until one goes a segment that is not known."""
         return self._looked()[0]
 
     @property
     def listening(self) -> bool:
-        """Whether leads are to be counted until those of all known ways are."""
+        """Whether leads are to be counted until those of all first calls are."""
         return self._looked()[1]
 
     def _looked(self) -> tuple[bool, bool]:
         if self._sought is None:
-            searching = any(kind.searched < PATIENCE for kind in self.unknown())
+            searching = any(way.searched < PATIENCE for way in self._unknown)
             self._sought = searching, any(self._listened[first] < PATIENCE for first in self._without_lead())
         return self._sought
 
@@ -134,7 +173,10 @@ class Ways:
             lead.times += 1
 
     def _without_lead(self) -> set[int]:
-        return self.firsts - self._leads.keys()
+        return self.start.firsts - self._leads.keys()
+
+    def _latest_lead(self) -> Piece | None:
+        return max(self._leads.values(), key=lambda lead: lead.stop, default=None)
 
     # Afterwards
 
@@ -144,64 +186,66 @@ class Ways:
         latest, owed = self._latest_lead(), sum(self._owed.values())
         return [*found, Repeat(latest.start, latest.stop, owed)] if latest is not None and owed else found
 
-    def _latest_lead(self) -> Piece | None:
-        return max(self._leads.values(), key=lambda lead: lead.stop, default=None)
-
     def step_kinds(self, labels: Sequence[str]) -> tuple[StepKind, ...]:
-        """Those that were counted, the most frequent first; ``labels`` are those of the keys."""
-        every = (*self._before, *self.kinds.items())
-        found = [self.step_kind(way, kind, labels) for way, kind in every if kind.body is not None]
+        """Those that are known, the most frequent first; ``labels`` are those of the keys."""
+        found = [self.step_kind(way, labels) for way in self._all() if way.counted or way.reused]
         return tuple(sorted(found, key=lambda kind: -(kind.counted + kind.reused)))
 
-    def step_kind(self, way: Way, kind: Kind, labels: Sequence[str]) -> StepKind:
+    def step_kind(self, way: Way, labels: Sequence[str] = ()) -> StepKind:
         """One as a value."""
+        numbers = way.numbers
+        lead = self._leads.get(numbers[0], self._latest_lead()) if numbers else None
+        pieces = [lead, *(segment.piece for segment in way.to_here())]
         return StepKind(
-            inputs=tuple(labels[key] for key in way),
-            pieces=tuple(
-                (p.start, p.stop) for p in (self._lead_of(way), kind.body) if p is not None and p.stop > p.start
-            ),
-            counted=kind.counted,
-            reused=kind.reused,
-            times=kind.times.durations(),
-            tokens=kind.tokens or None,
-            samples=kind.samples or None,
+            inputs=tuple(labels[number] for number in numbers) if labels else (),
+            pieces=tuple((p.start, p.stop) for p in pieces if p is not None and p.stop > p.start),
+            counted=way.counted,
+            reused=way.reused,
+            times=way.times.durations(),
+            tokens=way.tokens or None,
+            samples=way.samples or None,
         )
 
-    def _lead_of(self, way: Way) -> Piece | None:
-        return self._leads.get(way[0], self._latest_lead()) if way else None
-
     def notes(self, labels: Sequence[str]) -> list[str]:
-        """What a reader must know: steps that are not in the totals, and counts that were not the same again."""
+        """What a reader must know: what is not in the totals, and counts that were not the same again."""
         found = []
         if owed := sum(self._owed.values()):
             found.append(
-                f"What {_steps(owed, did=True)} before the first call of the model was not counted, and is taken to be "
+                f"What {_steps(owed)} did before the first call of the model was not counted, and is taken to be "
                 "what another step did there."
             )
-        for way, kind in (*self._before, *self.kinds.items()):
-            if kind.body is None:
+        for way in self._all():
+            if way.owed:
                 found.append(
-                    f"{_steps(kind.reused)} not counted, and not in the totals: no step that was counted went this "
-                    f"way: {_named(way, labels)}."
+                    f"Part of {_steps(way.owed)} was not counted and is not in the totals: no step that was counted "
+                    f"went this way: {_named(way, labels)}."
                 )
-            elif kind.differed:
+            elif way.differed:
                 found.append(
                     f"Steps of one kind ({_named(way, labels)}) did not cost the same when they were counted again: "
                     "those that were not counted are taken to be as the last one before."
                 )
         return found
 
+    def _all(self) -> Iterator[Way]:
+        todo = [*self._before, self.start]
+        while todo:
+            way = todo.pop(0)
+            todo += way.ways.values()
+            if way.parent is not None:
+                yield way
+
 
 def _named(way: Way, labels: Sequence[str]) -> str:
-    if not way:
+    numbers = way.numbers
+    if not numbers:
         return "no call of the model"
-    more = f", and {len(way) - _NAMED} more" if len(way) > _NAMED else ""
-    return ", then ".join(labels[key] for key in way[:_NAMED]) + more
+    more = f", and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+    return ", then ".join(labels[number] for number in numbers[:_NAMED]) + more
 
 
-def _steps(count: int, *, did: bool = False) -> str:
-    steps = "1 step" if count == 1 else f"{count:,} steps"
-    return f"{steps} did" if did else f"{steps} {'was' if count == 1 else 'were'}"
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count:,} steps"
 
 
 def _work(events: Sequence[int], known: Sequence[OpSignature]) -> Counter[Hashable]:

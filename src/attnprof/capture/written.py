@@ -42,7 +42,15 @@ def trace_of(recorder: Recorder) -> Trace:
 
 
 def _notes(recorder: Recorder) -> list[str]:
-    notes = [] if recorder.stepping is None else recorder.stepping.notes()
+    stepping = recorder.stepping
+    notes = [] if stepping is None else stepping.notes()
+    if stepping is not None and stepping.recount_every is None and stepping.ways.repeats():
+        ops = sorted({signature.op for signature in recorder.signatures.known if _sizes_depend_on_values(signature.op)})
+        if ops:
+            notes.append(
+                f"How much {', '.join(ops)} gives depends on the values in a tensor: steps that were not counted are "
+                "taken to be as those that were. profile(recount_every=N) counts every Nth of them again."
+            )
     if not recorder.numbers_trusted:
         notes.append(
             "This torch numbers autograd nodes in a way attnprof does not know: every backward op is "
@@ -56,3 +64,10 @@ def _notes(recorder: Recorder) -> list[str]:
     if recorder.memory is not None and recorder.memory.ledger.hidden:
         notes.append("Some tensors have a layout that hides their storage (mkldnn): bytes of memory are lower bounds.")
     return notes
+
+
+def _sizes_depend_on_values(op: str) -> bool:
+    """Whether torch says so of an op, named as ``aten.nonzero.default``."""
+    namespace, name, overload = [*op.split("."), "", ""][:3]
+    packet = getattr(getattr(torch.ops, namespace, None), name, None)
+    return torch.Tag.dynamic_output_shape in getattr(getattr(packet, overload, None), "tags", ())

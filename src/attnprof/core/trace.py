@@ -125,14 +125,23 @@ class Trace:
 
     def counts(self) -> Counter[tuple[int, int]]:
         """Calls by (signature, scope), repeated ones included."""
-        found = self.between(0, len(self))
+        return self.counts_in(0, len(self))
+
+    def counts_in(self, start: int, stop: int) -> Counter[tuple[int, int]]:
+        """The same of the events ``start`` to ``stop`` - 1."""
+        found = self.between(start, stop)
         for repeat in self.repeats:
-            for pair, calls in self.between(repeat.start, repeat.stop).items():
+            for pair, calls in self.between(max(start, repeat.start), min(stop, repeat.stop)).items():
                 found[pair] += calls * repeat.times
         return found
 
+    def times(self, at: int) -> int:
+        """How many times what happened after ``at`` events did: once, and in every step that is taken to be alike."""
+        return 1 + sum(repeat.times for repeat in self.repeats if repeat.start < at <= repeat.stop)
+
     def between(self, start: int, stop: int) -> Counter[tuple[int, int]]:
         """Calls by (signature, scope) among the events ``start`` to ``stop`` - 1, each as often as it is there."""
+        stop = max(start, stop)
         return Counter(zip(self.event_signatures[start:stop], self.event_scopes[start:stop], strict=True))
 
     def events(self) -> Iterator[tuple[OpSignature, Scope]]:
