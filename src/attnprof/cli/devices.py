@@ -88,8 +88,8 @@ def _list(specs: Sequence[DeviceSpec], units: Units, width: int) -> list[str]:
         lines.append(f"  {spec.id:<{room - 2}}" + "  ".join(column[i + 2] for column in kept))
     about = (
         "Dense peaks of matmuls, 2 FLOPs per multiply-add; a ridge point is that of bf16. `attnprof devices NAME` "
-        "shows one device, with the source of every figure; – is not known. `attnprof calibrate` measures this machine, "
-        "which is the device `this` from then on."
+        "shows one device, with the source of every figure; – is not known. `attnprof calibrate` measures this "
+        "machine, which is the device `this` from then on."
     )
     return [line.rstrip() for line in lines] + ["", *wrapped(about, width)]
 
