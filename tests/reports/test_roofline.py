@@ -166,6 +166,15 @@ def test_several_devices_are_compared() -> None:
     assert "at best 26.4 µs, 61% memory-bound" in text  # the tables are of the first
 
 
+def test_ops_that_take_no_longer_than_their_launch() -> None:
+    """At 2000 ns each, 18 of the ops wait for their launch, 36,000 ns; the head's two take 10,240 ns."""
+    text = render(on(stack(), round_device(launch_overhead_ns=2000)), width=110)
+    assert "round: at best 46.2 µs, 78% launch-bound" in text
+    rows = block(text, "layer")
+    assert rows[1].split()[-4:] == ["launch", "78%", "46.2", "100"]
+    assert next(row for row in rows if "head" in row).split()[-3:] == ["compute", "10.2", "22.1"]
+
+
 def test_modules_as_one_kernel() -> None:
     """Of a call that was recorded with its bytes: a product of 1024 FLOPs on 896 bytes, as its op alone has it."""
     hand = Hand().add("h", "ModuleList", calls=0)
