@@ -81,11 +81,14 @@ def pointwise(dtype: torch.dtype, n: int, device: torch.device) -> Iterator[Kern
 def chains(dtype: torch.dtype, n: int, device: torch.device) -> Kernel:
     """CUDA alone: multiply-adds in registers, in a pointwise kernel that PyTorch compiles at run time.
 
-    FLOPs per element: 2 for each multiply-add, 3 to begin the chains and 3 to add them up.
+    FLOPs per element: 2 for each multiply-add, 3 to begin the chains and 3 to add them up. RuntimeError where
+    PyTorch has no such compiler, which is a beta feature.
     """
-    from torch.cuda import jiterator
-
-    function: Any = jiterator._create_jit_fn(_CHAIN_SOURCE)
+    try:
+        from torch.cuda.jiterator import _create_jit_fn
+    except ImportError as error:
+        raise RuntimeError(str(error)) from None
+    function: Any = _create_jit_fn(_CHAIN_SOURCE)
     x, y = (_random((n,), dtype, device, seed) for seed in (0, 1))
     work = (2 * _LOOPS * _UNROLLED * _CHAINS + 3 + 3) * n
     return Kernel(peak_dtype(str(dtype)), work, f"multiply-adds of {n:,} elements", lambda: function(x, y))
