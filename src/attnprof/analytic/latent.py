@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sympy import And, Expr, Ge, Gt, Integer, Ne, Or
+from sympy import And, Expr, Ge, Gt, Integer, Ne, Or, true
 from sympy.logic.boolalg import Boolean
 
 from attnprof.analytic.attention import Heads, head_width
@@ -121,11 +121,11 @@ def _with_shared(tape: Tape, k: Tensor, shared: Tensor, spread: Expr) -> Tensor:
 def _attend(
     tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, values: Expr, copied: Boolean, causal: bool
 ) -> Tensor:
-    """Scores of all of q's numbers and averages of ``values`` numbers per pair of all heads; one query has no mask.
+    """Scores of all of q's numbers and averages of ``values`` numbers per pair of all heads; a single new token has no mask.
 
     ``copied``: whether the gradient of the averages is.
     """
-    pairs, more = at.B * at.T * at.S, Ne(at.T, 1)
+    pairs, more = at.B * at.T * at.S, Ne(at.T, 1) if at.S != at.T else true
     useful = at.B * (at.T * at.S - at.T * (at.T - 1) / 2) if causal else None
     width = q.elements / (at.B * at.T)
     part = None if useful is None else 2 * useful * width

@@ -145,6 +145,8 @@ def language_model(
     of_tokens = _rows_of(tape, tokens, B * T, d, "token embeddings")
     of_positions = _rows_of(tape, positions, T, d, "position embeddings")
     x = tape.add(of_tokens, of_positions, "x", "embeddings")
+    if options.get("checkpoint") == "reentrant" and not x.needs_grad:
+        x = tape.tensor("x", x.elements, True)  # else the blocks would get no gradients
     own = {"B", "T", "d", "L", "f", "e", "V", "N"}
     with tape.scope("transformer"):
         h = stack(tape, sizes, x, B, T, d, L, 4 * d if f is None else f, own, mixer, **options)
