@@ -196,6 +196,8 @@ def test_a_limit_that_cannot_be_read_is_a_collection_error(
     ("body", "name"),
     [
         ("class Case(unittest.TestCase):\n    @bad\n    def test_case(self): pass", "Case::test_case"),
+        ("@bad\nclass TestCase:\n    def test_case(self): pass", "TestCase::test_case"),
+        ("pytestmark = bad\nclass TestCase:\n    def test_case(self): pass", "TestCase::test_case"),
         ("@pytest.mark.parametrize('n', [1, pytest.param(2, marks=bad)])\ndef test_rows(n): pass", "test_rows[2]"),
     ],
 )

@@ -40,7 +40,8 @@ def pytest_make_collect_report(
     """A limit that cannot be read is an error of collection."""
     report = yield
     items = [item for item in report.result or () if isinstance(item, pytest.Item)]
-    if any(mark.name.startswith("limit_") for item in items for mark in item.iter_markers()):
+    inherited = collector.iter_markers() if items else ()
+    if any(mark.name.startswith("limit_") for marks in (inherited, *(i.own_markers for i in items)) for mark in marks):
         from attnprof.pytest_plugin.limits import refused
 
         errors = refused(items)
