@@ -34,6 +34,15 @@ def test_tiny_gpt_costs_what_a_gpt_costs() -> None:
     assert report.unpriced == {}
 
 
+def test_live_mfu() -> None:
+    report = loaded("live_mfu.py")["train"]("a100-sxm-80gb", 12)  # type: ignore[operator]
+    assert report.phases["forward"].matmul_flops == 12 * 2 * 64 * (256 * 1024 + 1024 * 10)
+    assert report.pace is not None
+    assert (report.pace.counted, report.pace.reused, report.pace.timed) == (2, 10, 10)
+    assert 0 < report.pace.mfu < 1
+    assert report.pace.samples_per_s > 0
+
+
 def test_training_loop() -> None:
     report = loaded("training_loop.py")["train"](3)  # type: ignore[operator]
     forward = 3 * 2 * 32 * (64 * 256 + 256 * 10)  # three steps of a batch of 32
