@@ -29,8 +29,10 @@ def calibrate(
     It takes about ``seconds``. ``on`` is ``cpu``, ``cuda`` or ``cuda:1``; the first GPU where there is one.
     Without a ``path``, which ends in .json, the file goes to the user's cache and is the device ``this`` from
     then on. ``datasheet`` names the known device that this one is, for the parts of its figures that were
-    reached; a GPU is recognised. Raises :class:`AttnprofError` for an unknown device, a path that cannot be
-    written, and inside ``attnprof.profile()``.
+    reached; a GPU is recognised. The notes of the device say when the machine was busy.
+
+    Raises :class:`AttnprofError` for an unknown device, a path that cannot be written, and inside
+    ``attnprof.profile()``.
     """
     where = checked(path)
     found, listed = measured(seconds, on, datasheet)
