@@ -20,7 +20,7 @@ from attnprof.analysis.roofline import PHASES, Roofline
 from attnprof.core.roofline import RooflinePoint
 from attnprof.core.trace import Call, ParameterRecord
 from attnprof.hardware.catalog import device
-from reports.traces import Hand
+from reports.traces import Hand, unknown
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -168,6 +168,27 @@ def test_what_is_cached_below_is_moved() -> None:
     module(hand, "a.b", {"forward": 10 + 30, "cache": 30})
     assert bytes_of(on(hand), "a") == 10 + 30
     assert bytes_of(on(module(hand, "a.c", {"forward": None, "cache": None})), "a") is None
+
+
+def test_a_backward_moves_no_cache() -> None:
+    hand = module(Hand(), "a", {"forward": 10, "backward": 25}, backward=1)
+    module(hand, "a.b", {"forward": 10 + 30, "backward": 25, "cache": 30}, backward=1)
+    hand.ran("a.b", op(moved=1000)).ran("a.b", op(moved=1000), "backward")
+    assert [bytes_of(on(hand), "a", phase) for phase in ("forward", "backward")] == [10 + 30, 25]
+
+
+def test_a_backward_leaves_out_the_parameters_of_modules_that_it_did_not_reach() -> None:
+    hand = module(Hand(), "a", {"forward": 10, "backward": 15}, backward=1).ran("a", op(moved=1000), "backward")
+    module(hand, "a.reached", {"forward": 10}, parameters=8, backward=1, class_name="Linear", trainable=False)
+    module(hand, "a.frozen", {"forward": 10}, parameters=4000, class_name="Embedding", trainable=False)
+    assert bytes_of(on(hand), "a", "backward") == 15 + 8
+
+
+def test_an_unpriced_op_moves_what_the_default_rule_says() -> None:
+    """It reads and writes 25 elements of 4 bytes: the footprint is below that."""
+    hand = module(Hand(), "a", {"forward": 120}).ran("a", unknown(n=25))
+    point = on(hand).point("a")
+    assert (point.footprint_bytes, point.fused_s) == (120, 120 / GIGA)
 
 
 def test_unknown_inputs_leave_the_footprint_unknown_there_and_above_where_needed() -> None:

@@ -12,8 +12,6 @@ from attnprof.analysis.footprint import CALLED_IN, calls_in, footprint, is_calle
 from attnprof.analysis.roofline_clock import Clock
 from attnprof.analysis.tree import ModuleNode
 
-_OUTSIDE = ("(outside)", "(optimizer)")
-
 
 @dataclass(frozen=True, slots=True)
 class Fused:
@@ -74,8 +72,11 @@ def fuse(nodes: Sequence[ModuleNode], own: Sequence[_Amounts], clock: Clock) -> 
 
 
 def _is_beside(node: ModuleNode, child: ModuleNode) -> bool:
-    """Whether a child of the root ran outside its calls: what no module ran, and modules that are no part of it."""
-    return node.fqn == "" and (child.fqn in _OUTSIDE or child.fqn.startswith("("))
+    """Whether a child of the root ran outside its calls: what no module ran, and modules that are no part of it.
+
+    The names of both are in brackets.
+    """
+    return node.fqn == "" and child.fqn.startswith("(")
 
 
 def _called(node: ModuleNode, phase: str, within: _Amounts, clock: Clock) -> Fused:
