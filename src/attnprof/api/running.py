@@ -13,7 +13,7 @@ from attnprof.core.errors import AttnprofError
 if TYPE_CHECKING:
     from torch import nn
 
-    from attnprof.capture.layer_times import Step
+    from attnprof.capture.layer_times import Step, Told
     from attnprof.capture.loss import Loss
     from attnprof.capture.optimizers import OptimizerLike
     from attnprof.capture.plans import Plan
@@ -62,9 +62,10 @@ def run(
 
     ``device`` (``"h100-sxm"``, a spec, or several) is what ``report.roofline`` holds the run against.
 
-    Raises :class:`AttnprofError` when there is nothing to differentiate, to step or to time, :class:`UnpricedError` under
-    ``strict`` for an op without a formula, and :class:`attnprof.analysis.comparison.PredictionError` under
-    ``strict_prediction`` where theory and measurement differ; an exception of the model's passes through.
+    Raises :class:`AttnprofError` when there is nothing to differentiate, to step or to time,
+    :class:`UnpricedError` under ``strict`` for an op without a formula, and
+    :class:`attnprof.analysis.comparison.PredictionError` under ``strict_prediction`` where theory and measurement
+    differ; an exception of the model's passes through.
     """
     _check_call(model, args)
     counting = Profile(model, device=device, strict=strict, memory=memory, recount_every=1)
@@ -100,8 +101,12 @@ def drive(
     generate: int | None = None,
     fake: bool = False,
     time: bool | int = False,
+    told: Told | None = None,
 ) -> None:
-    """:func:`run` into a profile of yours, which keeps what was counted when the model raises."""
+    """:func:`run` into a profile of yours, which keeps what was counted when the model raises.
+
+    ``told`` is called after each step that is run for its time.
+    """
     from attnprof.capture import driver, layer_times
     from attnprof.capture.plans import Plan
 
@@ -109,7 +114,7 @@ def drive(
     if plan is not None and not isinstance(plan, Plan):
         raise AttnprofError(f"plan takes an attnprof.Plan, not a {type(plan).__name__}.")
     steps = layer_times.check(time, fake=fake, generate=generate is not None)
-    timed = _timed(counting, layer_times.device_of(model), steps) if steps else None
+    timed = _timed(counting, layer_times.device_of(model), steps, told) if steps else None
     if fake:
         counting._fake = True
         counting._notes.append(_fake_note(kwargs or {}))
@@ -127,13 +132,14 @@ def drive(
     )
 
 
-def _timed(counting: Profile, device: str, steps: int) -> Callable[[Step], None]:
+def _timed(counting: Profile, device: str, steps: int, told: Told | None) -> Callable[[Step], None]:
     """What times a step that was counted, so often, and puts the result into the profile."""
     from attnprof.capture import layer_times
 
     def timed(step: Step) -> None:
         counting.is_counted = True
-        counting._layer_times = layer_times.measure(step, device, counting._running("run").modules, steps)
+        modules = counting._running("run").modules
+        counting._layer_times = layer_times.measure(step, device, modules, steps, told)
         counting._timed_on = layer_times.name_of(device)
 
     return timed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from itertools import chain
+from itertools import chain, count
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +36,8 @@ class Around(Protocol):
 
 
 Step = Callable[[Around], None]
+#: Told of each step that has run: the how-manieth, of how many.
+Told = Callable[[int, int], None]
 
 
 def check(steps: bool | int, *, fake: bool, generate: bool) -> int:
@@ -57,13 +59,15 @@ def check(steps: bool | int, *, fake: bool, generate: bool) -> int:
     return steps
 
 
-def measure(step: Step, device: str, modules: Modules, steps: int) -> LayerTimes:
+def measure(step: Step, device: str, modules: Modules, steps: int, told: Told | None = None) -> LayerTimes:
     """Run ``step`` again and again: warm-up steps, then so many bare ones, and as many under the profiler.
 
     ``step`` runs one whole step inside what it is given. ``modules`` are those of the trace, so that layers
     have the same names. On ``device`` ``cuda`` the time of layers is that of their kernels; on ``cpu`` that of
     their ops.
     """
+    if told is not None:
+        step = _telling(step, told, WARM_UP + steps + 1 + steps)
     cuda = device == "cuda"
     wait = torch.cuda.synchronize if cuda else _nothing
     bare: list[int] = []
@@ -83,6 +87,16 @@ def measure(step: Step, device: str, modules: Modules, steps: int) -> LayerTimes
     finally:
         PROCESS.leave()
     return _gathered(bare, profiled, device)
+
+
+def _telling(step: Step, told: Told, total: int) -> Step:
+    done = count(1)
+
+    def run(around: Around) -> None:
+        step(around)
+        told(next(done), total)
+
+    return run
 
 
 def _gathered(bare: list[int], profiled: list[Joined], device: str) -> LayerTimes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,17 +51,35 @@ class Request:
         return made
 
     def drive(self, counting: api.Profile, made: target.Target) -> None:
-        """Run it into a profile."""
-        api.drive(
-            counting,
-            made.model,
-            made.args,
-            made.kwargs,
-            backward=self.backward,
-            loss=self.loss,
-            optimizer=self.optimizer,
-            plan=self.plan,
-            generate=self.generate,
-            fake=self.fake,
-            time=self.time,
-        )
+        """Run it into a profile; on a terminal, a bar shows how far the timing is."""
+        with ExitStack() as stack:
+            api.drive(
+                counting,
+                made.model,
+                made.args,
+                made.kwargs,
+                backward=self.backward,
+                loss=self.loss,
+                optimizer=self.optimizer,
+                plan=self.plan,
+                generate=self.generate,
+                fake=self.fake,
+                time=self.time,
+                told=_Bar(stack),
+            )
+
+
+class _Bar:
+    """The steps that have run for their time: a bar on a terminal, from the first one on."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            bar = tqdm(total=total, desc="timing", file=sys.stderr, disable=None, leave=False)
+            self._bar = self._stack.enter_context(bar)
+        self._bar.update()
