@@ -142,6 +142,23 @@ def test_decoders_of_another_sequence(name: str) -> None:
     assert_predicted(report)
 
 
+@pytest.mark.parametrize("value_width", [8, 12])
+def test_latent_attention(value_width: int) -> None:
+    """Keys of 4 + 4 numbers a head, values of another width: 2 B H (8 + value) FLOPs for each pair."""
+    config = hf.DeepseekV3Config(
+        hidden_size=d, num_attention_heads=H, num_key_value_heads=H, num_hidden_layers=1, intermediate_size=f,
+        vocab_size=V, q_lora_rank=6, kv_lora_rank=10, qk_nope_head_dim=4, qk_rope_head_dim=4, v_head_dim=value_width,
+        first_k_dense_replace=1,
+    )  # fmt: skip
+    model = hf.DeepseekV3ForCausalLM(config).eval()
+    report = attnprof.run(model, kwargs={"input_ids": tokens(T)}, generate=STEPS, strict_prediction=True)
+    assert_predicted(report)
+    pairs = T * T + sum(T + step for step in range(1, STEPS))
+    assert of_attention(report) == 2 * B * H * (8 + value_width) * pairs
+    training = attnprof.run(model, kwargs={"input_ids": tokens(T)}, backward=True, strict_prediction=True)
+    assert_predicted(training)
+
+
 def test_a_saved_generation_is_predicted_without_the_model(tmp_path: Path) -> None:
     report = attnprof.run(llama(), kwargs={"input_ids": tokens(T)}, generate=STEPS)
     report.save(tmp_path / "run.json")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from math import prod
 
 from attnprof.analytic.binding import Given, Input, Recorded, UnpredictableError, binds
-from attnprof.analytic.bound.attention import between_heads
-from attnprof.analytic.bound.huggingface_classes import EXPERTS, PROJECTED, ROUTERS, TOGETHER, classes
+from attnprof.analytic.bound.attention import between_heads, is_fused
+from attnprof.analytic.bound.huggingface_classes import EXPERTS, LATENT, PROJECTED, ROUTERS, TOGETHER, classes
 from attnprof.analytic.bound.layers import linear
 from attnprof.analytic.bound.writing import Sheet, rows
 from attnprof.analytic.prediction import Prediction
 
 _PROJECTIONS = {found: names for names, text in PROJECTED.items() for found in classes(text)}
 _OF_ALL = {found: names for names, text in TOGETHER.items() for found in classes(text)}
+_LATENT_QUERIES, _LATENT_KEYS = ("q_proj", "q_a_proj", "q_b_proj"), ("kv_a_proj_with_mqa", "kv_b_proj")
 #: The names under which another sequence is given, for keys and values.
 _ELSEWHERE = ("key_value_states", "encoder_hidden_states")
 #: Part of the names of ops that several tokens without a mask reach after the empty slots of a static cache were cut.
@@ -39,6 +40,28 @@ def attention(module: Recorded, call: Given) -> Prediction:
 
 for _home, _class_name in (*_PROJECTIONS, *_OF_ALL):
     binds(_home, _class_name, own=True)(attention)
+
+
+def latent_attention(module: Recorded, call: Given) -> Prediction:
+    """The same with keys and values made of a latent vector, and values of another width than keys (DeepSeek's)."""
+    x = call.input(0, "hidden_states")
+    if len(x.shape) != 3:
+        raise UnpredictableError("its input is no batch of sequences")
+    heads = module.size("num_heads")
+    width, value_width = heads * module.size("qk_head_dim"), heads * module.size("v_head_dim")
+    if width != value_width and is_fused(module):
+        raise UnpredictableError("one kernel did attention with values of another width than keys")
+    sheet = Sheet("attention between heads", call)
+    B, T = sheet.size("B", x.shape[0]), sheet.size("T", x.shape[1])
+    S, n = sheet.size("S", _keys(module, call, x.shape[1], None)), sheet.size("n", width)
+    nv = sheet.size("nv", value_width)
+    q, kv = (x.needs_grad or any(map(module.trains, names)) for names in (_LATENT_QUERIES, _LATENT_KEYS))
+    between_heads(sheet, module, B, T, S, n, nv, (q, kv, kv))
+    return sheet.prediction
+
+
+for _home, _class_name in classes(LATENT):
+    binds(_home, _class_name, own=True)(latent_attention)
 
 
 def _projections(module: Recorded, elsewhere: bool) -> tuple[tuple[str, str, str], int]:

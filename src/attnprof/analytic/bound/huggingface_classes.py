@@ -117,6 +117,11 @@ TOGETHER: dict[tuple[str, str], str] = {
     ("c_attn", "c_proj"): "gpt_bigcode.GPTBigCodeAttention",
     ("qkv", "projection"): "blip.BlipAttention",
 }
+#: Keys and values from a latent vector.
+LATENT = """
+        axk1.AXK1Attention deepseek_v2.DeepseekV2Attention deepseek_v3.DeepseekV3Attention
+        glm4_moe_lite.Glm4MoeLiteAttention minicpm3.MiniCPM3Attention mistral4.Mistral4Attention youtu.YoutuAttention
+"""
 #: Experts whose gates, rows in and rows out are one tensor each.
 EXPERTS = """
         afmoe.AfmoeExperts aria.AriaExperts axk1.AXK1Experts axk2.AXK2Experts cohere2_moe.Cohere2MoeExperts
