@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from attnprof.analysis.report import Report
 from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
 from attnprof.hardware import catalog
@@ -47,11 +46,6 @@ def devices(
     if plot_path is not None:
         plot.check(plot_path, found)
     return found
-
-
-def draw(report: Report, path: Path) -> None:
-    """The roofline plot of a report with devices."""
-    plot.save(report, report.rooflines, path)
 
 
 def _split(text: str) -> Iterator[str]:

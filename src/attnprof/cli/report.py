@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attnprof.cli import fitting, on_devices, options
+from attnprof.cli.showing import show
 from attnprof.reports.view import View
 
 
@@ -37,11 +38,7 @@ def report(
 
     loaded = api.load(path)
     loaded.devices = devices
-    try:
-        print(loaded.to_table(view=view), flush=True)
-    finally:  # a reader that has seen enough (`| head`) loses no file
-        if plot is not None:
-            on_devices.draw(loaded, plot)
+    show(loaded, view, plot=plot)
     fitting.show(fitting.verdicts(loaded, devices, view))
     if strict:
         loaded.require_priced()

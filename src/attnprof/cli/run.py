@@ -13,6 +13,7 @@ from attnprof import api
 from attnprof.cli import fitting, on_devices, options, target
 from attnprof.cli import inputs as input_specs
 from attnprof.cli.request import Request
+from attnprof.cli.showing import show
 from attnprof.cli.users_code import ExitedError, their_own
 from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
@@ -144,13 +145,7 @@ def run(
         raise
     report = counting.report()
     report.devices = devices
-    try:
-        print(report.to_table(view=view), flush=True)  # first: nothing that goes wrong later loses it
-    finally:  # a reader that has seen enough (`| head`) loses no file
-        if output is not None:
-            report.save(output)
-        if plot is not None:
-            on_devices.draw(report, plot)
+    show(report, view, output=output, plot=plot)
     fitting.show(chain([stepped] if stepped else [], fitting.verdicts(report, devices, view, request, made)))
     if strict:
         report.require_priced()

@@ -30,7 +30,7 @@ _TITLE, _BETWEEN = 0.34, 0.35
 #: The disc of a module that takes all the time, and the least disc, in points squared.
 _LARGEST, _SMALLEST = 1400.0, 9.0
 #: The most labels of a panel, the least part of the time that has one, and their most characters.
-_LABELS, _LABELLED, _LONGEST = 10, 0.01, 32
+_LABELS, _LABELLED, _LONGEST = 10, 0.01, 36
 #: Labels keep clear of so many of the largest points.
 _AVOIDED = 300
 _ROOF_SIZE, _LABEL_SIZE = 7.5, 8.0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from attnprof.analysis.report import PHASES, Report
 from attnprof.analysis.roofline import Roofline
-from attnprof.core.units import duration, share
+from attnprof.core.units import duration, rounded, share
 from attnprof.reports.names import folded
 from attnprof.reports.plot_values import Mark, Panel, Roof
 from attnprof.reports.roofline import is_incomplete
@@ -45,6 +46,7 @@ def _panel(report: Report, roofline: Roofline) -> Panel:
             far += fraction
         else:
             marks.append(Mark(label, cost.intensity, cost.flops / part.seconds, fraction, part.bound))
+    marks = _together(marks)
     least_time = f"at best {'more than ' if is_incomplete(roofline) else ''}{duration(time.seconds)}"
     bound = f", {100 * time.share(time.bound):.0f}% {time.bound}-bound" if time.bound else ""
     return Panel(
@@ -55,6 +57,21 @@ def _panel(report: Report, roofline: Roofline) -> Panel:
         tuple(marks),
         _left_out(without, far),
     )
+
+
+def _together(marks: Sequence[Mark]) -> list[Mark]:
+    """Marks in one place as one, which takes the time of all: ``mlp.up + 1 more``."""
+    places: dict[tuple[str, str, str], list[Mark]] = {}
+    for mark in marks:
+        places.setdefault((rounded(mark.intensity), rounded(mark.flops_per_s), mark.bound), []).append(mark)
+    return [
+        replace(
+            same[0],
+            label=f"{same[0].label} + {len(same) - 1} more" if len(same) > 1 else same[0].label,
+            share=sum(mark.share for mark in same),
+        )
+        for same in places.values()
+    ]
 
 
 def _roofs(roofline: Roofline) -> list[Roof]:

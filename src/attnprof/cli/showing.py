@@ -1,0 +1,29 @@
+"""A report shown, and kept in the files that were asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attnprof import api
+from attnprof.reports.view import View
+
+
+def show(report: api.Report, view: View, *, output: Path | None = None, plot: Path | None = None) -> None:
+    """Print the table, then save the run to ``output`` and draw its roofline to ``plot``.
+
+    The table comes first: nothing that goes wrong with a file loses it. A reader that has seen enough (``| head``)
+    loses no file.
+    """
+    try:
+        print(report.to_table(view=view), flush=True)
+    except OSError:
+        _keep(report, output, plot)
+        raise
+    _keep(report, output, plot)
+
+
+def _keep(report: api.Report, output: Path | None, plot: Path | None) -> None:
+    if output is not None:
+        report.save(output)
+    if plot is not None:
+        report.plot(plot)
