@@ -162,18 +162,9 @@ def two_optimizers(prof: attnprof.Profile, model: nn.Module) -> None:
         prof.step()
 
 
-def without_a_call(prof: attnprof.Profile, model: nn.Module) -> None:
-    for i in range(8):
-        if i % 2:
-            model(rows())
-        else:
-            rows().cos()
-        prof.step()
-
-
 PROGRAMS = [
     plain, without_state, lengths, accumulated, accumulated_inside, validated, generated, asked_for, frozen_later,
-    a_group_later, autocast_at_times, loading, marked_before, two_optimizers, without_a_call,
+    a_group_later, autocast_at_times, loading, marked_before, two_optimizers,
 ]  # fmt: skip
 
 
@@ -324,3 +315,28 @@ def test_values_that_decide_are_told() -> None:
     assert note.startswith("How much aten.index.Tensor, aten.nonzero.default gives depends on the values in a tensor")
     (note,) = total(2).notes
     assert "did not cost the same when they were counted again" in note
+
+
+def parts_only(prof: attnprof.Profile, model: nn.Module) -> None:
+    """The program calls the layers of the model, never the model: what they are given differs from step to step."""
+    optimizer = torch.optim.Adam(model.parameters())
+    for n in (1, 2, 3, 4, 5, 6):
+        model.second(model.first(rows(n)).relu()).sum().backward()  # type: ignore[union-attr,operator]
+        optimizer.step()
+        prof.step()
+
+
+def past_the_call(prof: attnprof.Profile, model: nn.Module) -> None:
+    optimizer = torch.optim.SGD(model.parameters())
+    for n in (1, 2, 3, 4, 5, 6):
+        model.forward(rows(n)).sum().backward()  # type: ignore[operator]
+        optimizer.step()
+        prof.step()
+
+
+@pytest.mark.parametrize("program", [parts_only, past_the_call], ids=lambda program: program.__name__)
+def test_steps_that_cannot_be_told_apart_are_all_counted(program: Program) -> None:
+    every, once = counted(program, 1), counted(program, None)
+    assert numbers(once) == numbers(every)
+    (note,) = once.notes
+    assert note.startswith("Every step is counted, which takes time: some do not call the model itself")

@@ -50,12 +50,14 @@ class Stepping:
         self._way = self.ways.start
         self._segment: list[int] = []  # the one that is running
         self._is_optimizers = False  # it is a step of an optimizer
+        self._called_model = False
         self._made_state = False
         self._first_of_all = True
         self._asked = False  # to be counted, whatever it is
         self._began_bare = False
         self._at = 0  # the op calls before the piece that is being counted
         self._cut_short = False  # while it ran bare
+        self._untold = False  # a step did not call the model itself: no step can be told from another
 
     # The capture
 
@@ -89,9 +91,10 @@ class Stepping:
             self._clock.tell(way.times.add)
             self.latest = way
         self.steps += 1
+        self._untold |= not (self._called_model or self._first_of_all)
         self._first_of_all = False
         due = self.recount_every is not None and way.since + 1 >= self.recount_every
-        self._asked = self._made_state or due or self.ways.searching
+        self._asked = self._made_state or due or self._untold or self.ways.searching
         self._restart()
         wanted = self._asked or self.ways.listening or not self.ways.start.firsts
         self._began_bare = not wanted and (timed or self._recorder.is_suspended or self._recorder.can_suspend())
@@ -110,7 +113,8 @@ class Stepping:
         return self._way
 
     def _restart(self) -> None:
-        self._way, self._is_optimizers, self._made_state = self.ways.start, False, False
+        self._way = self.ways.start
+        self._is_optimizers = self._made_state = self._called_model = False
         self._segment.clear()
 
     # What a step calls
@@ -119,6 +123,7 @@ class Stepping:
         """The model is called, from outside of itself."""
         if threading.get_ident() != self._thread:
             return
+        self._called_model = True
         key = key_of(self._flags, args, kwargs)
         number = self._keys.get(key)
         if number is None:
@@ -215,4 +220,9 @@ class Stepping:
         found = self.ways.notes(self._labels)
         if self._cut_short:
             found.append("The step that an exception ended ran bare: it is not in the totals.")
+        if self._untold:
+            found.append(
+                "Every step is counted, which takes time: some do not call the model itself (but a part of it, or its "
+                "forward), and cannot be told apart."
+            )
         return found
