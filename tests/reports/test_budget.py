@@ -77,11 +77,29 @@ def test_a_long_op_has_a_line_of_its_own_and_is_cut_there(monkeypatch: pytest.Mo
         (Change("flops", 2_000_000_000, 2_000_000_001), "2,000,000,000 → 2,000,000,001 FLOP (+<0.1%)"),
         (Change("bytes", 1000, 0), "1000 → 0 B (-100%)"),
         (Change("flops", 0, 12), "0 → 12 FLOP"),
+        (Change("flops", 12, 3_200_000_000), "12 FLOP → 3.20 GFLOP (×267 M)"),  # no prefix suits both
+        (Change("bytes", 12, 3_200_000_000), "12 B → 3.20 GB (×267 M)"),
         (Change("peak_bytes", 5_000_000, 10_000_000), "5.00 → 10.0 MB (+100%)"),
     ],
 )
 def test_before_and_after(change: Change, told: str) -> None:
     assert text.arrow(change) == told
+
+
+@pytest.mark.parametrize(
+    ("delta", "of", "told"),
+    [
+        (0, 5, ""),
+        (5, 0, ""),
+        (49, 100_000, "+<0.1%"),
+        (50, 100_000, "+0.1%"),
+        (-98, 1000, "-9.8%"),
+        (899, 100, "+899%"),
+        (900, 100, "×10.0"),
+    ],
+)
+def test_a_share(delta: int, of: int, told: str) -> None:
+    assert text.percent(delta, of) == told
 
 
 def run(flops: int = 0, moved: int = 0, **rest: dict[str, int]) -> Snapshot:

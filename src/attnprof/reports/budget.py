@@ -9,7 +9,7 @@ from attnprof.analysis.budget_changes import Change, Changes, ModuleChange
 from attnprof.core.amounts import Amount
 from attnprof.core.budget import Budget, Finding, Part
 from attnprof.core.module_names import fold
-from attnprof.core.snapshot import NUMBERS, Snapshot
+from attnprof.core.snapshot import NUMBERS
 from attnprof.core.units import Kind, Units, rounded
 from attnprof.reports.text import printable, shortened, width_of_terminal
 
@@ -140,14 +140,12 @@ def arrow(change: Change, exact: bool = False) -> str:
     unit, cells = _UNITS.column([change.before, change.after], kind)
     if exact or cells[0] == cells[1]:
         unit, cells = Units(exact=True).column([change.before, change.after], kind)
-    before, after = (cell.strip() for cell in cells)
-    return f"{before} → {after} {unit}".rstrip() + _bracketed(change.delta, change.before)
-
-
-def total_rows(before: Snapshot, after: Snapshot) -> list[tuple[str, Change]]:
-    """FLOPs, bytes and memory of two runs, each with its name."""
-    was, now = before.totals(), after.totals()
-    return [(words(name), Change(name, was[name], now[name])) for name in was if name in now]
+    if any(cell[-1:].isalpha() for cell in cells):  # too far apart for one prefix
+        text = f"{_UNITS.named(change.before, kind)} → {_UNITS.named(change.after, kind)}"
+    else:
+        before, after = (cell.strip() for cell in cells)
+        text = f"{before} → {after} {unit}".rstrip()
+    return text + _bracketed(change.delta, change.before)
 
 
 def _told_apart(a: int, b: int, kind: Kind) -> tuple[str, str]:
@@ -159,10 +157,12 @@ def _told_apart(a: int, b: int, kind: Kind) -> tuple[str, str]:
 
 
 def percent(delta: int, of: int) -> str:
-    """A change as a share of what was there: ``+9.8%``; nothing for none, and of nothing."""
+    """A change as a share of what was there: ``+9.8%``, ``×12.5`` from ten times on; empty for none, or of none."""
     if not of or not delta:
         return ""
     share = abs(Fraction(delta * 100, of))
+    if delta >= 9 * of:
+        return f"×{_UNITS.text(Fraction(of + delta, of), 'count')}"
     text = "<0.1" if share < Fraction(1, 20) else rounded(share) if share >= 10 else f"{float(share):.1f}"
     return f"{'+' if delta > 0 else '-'}{text}%"
 
