@@ -220,6 +220,11 @@ def test_what_no_module_ran_is_not_fused() -> None:
     assert (roofline.total.footprint_bytes, roofline.total.fused_s) == (30 + 70 + 90, (30 + 70 + 91) / GIGA)
 
 
+def test_what_a_module_runs_in_other_phases_is_not_fused() -> None:
+    hand = module(Hand(), "a", {"forward": 30}).ran("a", op(moved=500)).ran("a", op(moved=70), "other")
+    assert [bytes_of(on(hand), "a", phase) for phase in ("forward", "other")] == [30, 70]
+
+
 def test_modules_that_are_no_part_of_the_model_stand_beside_it() -> None:
     hand = module(Hand(), "", {"forward": 30}).ran("", op(moved=500))
     module(hand, "(CrossEntropyLoss)", {"forward": 12}).ran("(CrossEntropyLoss)", op(moved=70))

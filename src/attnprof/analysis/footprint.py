@@ -87,10 +87,5 @@ def _times(child: ModuleNode, parent: ModuleNode, phase: str, calls: int) -> int
     """
     if found := calls_in(child, phase):
         return min(found, calls)
-    if is_called(child) or any(is_called(other) for other in parent.children if _are_alike(other, child)):
-        return 0
-    return calls
-
-
-def _are_alike(a: ModuleNode, b: ModuleNode) -> bool:
-    return a.class_name == b.class_name
+    alike = (other for other in parent.children if other.class_name == child.class_name)  # itself among them
+    return 0 if any(map(is_called, alike)) else calls
