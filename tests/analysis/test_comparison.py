@@ -396,6 +396,17 @@ def test_calls_of_several_shapes_have_no_one_number_of_saved_bytes() -> None:
     assert "saved_bytes" not in {c.quantity for c in report.comparisons}
 
 
+@pytest.mark.parametrize(("rows", "every"), [(2, False), (64, True)])
+def test_experts_without_a_token(rows: int, every: bool) -> None:
+    """How many gradients of biases are summed depends on how many experts ran; what does not is compared still."""
+    torch.manual_seed(0)
+    net = zoo.build("moe", d=8, E=4, k=1, f=12)
+    report = attnprof.run(net, (torch.randn(1, rows, 8, requires_grad=True),), backward=True, strict_prediction=True)
+    compared = {(c.kind, c.phase) for c in report.comparisons if c.module == ""}
+    assert {("matmul", "forward"), ("matmul", "backward"), ("vector", "forward")} <= compared
+    assert (("vector", "backward") in compared) == every
+
+
 def test_nothing_is_compared_where_nothing_ran() -> None:
     with attnprof.profile(nn.Linear(D, F)) as prof:
         pass

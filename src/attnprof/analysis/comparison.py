@@ -209,8 +209,8 @@ def _key(module: Recorded) -> object:
     kept = frozenset((name, value) for name, value in module.hyperparameters.items() if name != "layer_idx")
     parts = tuple((name, *map(str, values.items())) for name, values in module.parts.items())
     weights = tuple((name, p.shape, p.trainable, p.dtype) for name, p in module.parameters.items())
-    calls = frozenset(module.calls.items())
-    return module.home, module.class_name, kept, parts, weights, module.ops, module.called, calls
+    seen = module.ops, module.called, module.stopped, module.idle, frozenset(module.calls.items())
+    return module.home, module.class_name, kept, parts, weights, seen
 
 
 def _expected(

@@ -89,7 +89,8 @@ class Recorded:
     ``parameters`` are its own and those of the modules in it, by dotted name, ``parts`` the hyperparameters of those
     modules. ``ops`` are the names of the ops that it
     ran itself, ``called`` the names of the modules in it that were called, ``stopped`` of those in which the
-    recomputation of a checkpoint stopped early.
+    recomputation of a checkpoint stopped early, ``idle`` of those with a call of no rows, as an expert that no token
+    chose.
     """
 
     class_name: str
@@ -100,6 +101,7 @@ class Recorded:
     ops: frozenset[str] = frozenset()
     called: frozenset[str] = frozenset()
     stopped: frozenset[str] = frozenset()
+    idle: frozenset[str] = frozenset()
     training: bool | None = None
     calls: Mapping[Call, int] = field(default_factory=dict)
 
@@ -113,6 +115,7 @@ class Recorded:
         }
         called = frozenset(name for name, part in below.items() if part.call_count)
         stopped = {name for name, p in below.items() if any(k.recomputed and not k.returned for k in p.call_kinds)}
+        idle = {name for name, part in below.items() if any(_is_empty(call) for call in part.call_kinds)}
         return cls(
             record.class_name,
             record.home,
@@ -122,6 +125,7 @@ class Recorded:
             ops,
             called,
             frozenset(stopped),
+            frozenset(idle),
             record.training,
             record.call_kinds,
         )
@@ -235,6 +239,11 @@ def binding(home: str, class_name: str) -> Binding | None:
     _load()
     key = home, class_name
     return _users.get(key) or _known.get(key) or _homes.get(home)
+
+
+def _is_empty(call: Call) -> bool:
+    """Whether the first argument has no rows."""
+    return bool(call.tensors) and "[0," in call.tensors[0]
 
 
 def _parsed(text: str, needs_grad: bool) -> Input:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -104,6 +105,8 @@ def mechanism(module: Recorded, call: Given) -> Prediction | None:
     # Reentrant checkpoints make an input that needs no gradient one that does.
     input_grad = symbols.get("checkpoint") == "reentrant" or _input_grad(name, call)
     whole = predict(name, input_grad=input_grad, stopped=call.stopped, **symbols)
+    if module.idle:
+        whole = _of_some_experts(whole)
     if all(parameter.trainable for parameter in module.parameters.values()):
         return whole
     every = predict(name, input_grad=input_grad, **symbols) if call.stopped else whole
@@ -112,7 +115,15 @@ def mechanism(module: Recorded, call: Given) -> Prediction | None:
     if any(not p.trainable and p.ident not in covered for p in module.parameters.values()):
         return None  # a formula of many layers cannot tell theirs apart
     frozen = [weight for weight in weights if not _trained(module, weight)]
-    return predict(name, frozen=frozen, input_grad=input_grad, stopped=call.stopped, **symbols)
+    found = predict(name, frozen=frozen, input_grad=input_grad, stopped=call.stopped, **symbols)
+    return _of_some_experts(found) if module.idle else found
+
+
+def _of_some_experts(found: Prediction) -> Prediction:
+    """Without what holds where every expert has a token: the sums of gradients of biases, and all that is moved."""
+    stated = found.of("matmul", "vector")
+    terms = tuple(t for t in stated.terms if t.quantity != "vector_flops" or t.phase == "forward")
+    return replace(stated, terms=terms, complete=stated.complete - {("vector", "backward")})
 
 
 _NAMES = {
