@@ -11,6 +11,7 @@ from attnprof import zoo
 from attnprof.analytic import predict
 from attnprof.analytic.text import plain
 from attnprof.zoo.registry import Mechanism
+from claims import work_page
 from claims.patterns import drawn, name_of, sees, side_by_side
 
 #: Files of the zoo as sections, in this order; every mechanism is in one.
@@ -66,7 +67,7 @@ def page() -> str:
         pictures = [(name, symbols) for name, symbols in PICTURES if known[name] in found]
         if pictures:
             parts.append(f"```text\n{side_by_side([_picture(*picture) for picture in pictures])}\n```")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, work_page.section()]) + "\n"
 
 
 def listed() -> set[str]:

@@ -121,7 +121,9 @@ def _with_shared(tape: Tape, k: Tensor, shared: Tensor, spread: Expr) -> Tensor:
 def _attend(
     tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, values: Expr, copied: Boolean, causal: bool
 ) -> Tensor:
-    """Scores of all of q's numbers and averages of ``values`` numbers per pair of all heads; a single new token has no mask.
+    """Scores of all of q's numbers and averages of ``values`` numbers per pair of all heads.
+
+    A single new token has no mask.
 
     ``copied``: whether the gradient of the averages is.
     """

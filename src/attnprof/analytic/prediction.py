@@ -93,18 +93,18 @@ class Prediction:
         gave are taken to be all there is.
         """
         found = tuple(t for t in self.terms if t.quantity in KINDS[kind] and t.phase == phase)
-        return found if self._states(kind, phase) and self._holds(kind) else None
+        return found if self._states(kind, phase) and self.condition(kind) is not false else None
 
     def _states(self, kind: Kind, phase: Phase) -> bool:
         """Whether the terms of a kind are all there is in a phase."""
         given = any(t.quantity in KINDS[kind] and t.phase == phase for t in self.terms)
         return given or kind == "matmul" or (kind, phase) in self.complete
 
-    def _holds(self, kind: Kind) -> bool:
-        """Whether the sizes that are known do not contradict the condition of a kind."""
+    def condition(self, kind: Kind) -> Boolean:
+        """What is left of the condition on sizes of a kind of work, at those that are known."""
         condition = self.holds.get(kind, true)
         known = {s: Integer(self.values[s.name]) for s in condition.free_symbols if s.name in self.values}
-        return bool(condition.xreplace(known) != false)
+        return condition.xreplace(known)
 
     def total(self, quantity: Quantity = "matmul_flops", phase: Phase | None = None) -> Expr:
         """The sum of a quantity's terms in symbols, of one phase or of all; raises where it has no closed form."""

@@ -8,15 +8,16 @@ from collections.abc import Collection
 from typing import Any
 
 import sympy
-from sympy import And, Expr, Or, true
+from sympy import And, Expr, Or, false, true
 from sympy.printing.str import StrPrinter
 
 from attnprof.analytic.growth import leading
-from attnprof.analytic.prediction import Phase, Prediction, Quantity, Term
-from attnprof.core.units import Kind, Units
+from attnprof.analytic.prediction import KINDS, PHASES, Kind, Phase, Prediction, Quantity, Term
+from attnprof.core.units import Kind as Unit
+from attnprof.core.units import Units
 
 #: What a quantity is called, and what kind of number it is.
-TITLES: dict[Quantity, tuple[str, Kind]] = {
+TITLES: dict[Quantity, tuple[str, Unit]] = {
     "matmul_flops": ("matmul FLOPs", "matmul"),
     "useful_matmul_flops": ("useful matmul FLOPs", "matmul"),
     "vector_flops": ("vector FLOPs", "flops"),
@@ -93,9 +94,39 @@ def table(
     lines = textwrap.wrap(f"{prediction.name} · {known}" if known else prediction.name, width, subsequent_indent="  ")
     for quantity in prediction.quantities:
         if quantities is None or quantity in quantities:
-            for phase in prediction.phases(quantity):
+            for phase in _known(prediction, quantity):
                 lines += ["", *_block(prediction, quantity, phase, width, units or Units())]
+    if quantities is None:
+        for sentence in _limits(prediction):
+            lines += ["", *textwrap.wrap(sentence, width, break_long_words=False, break_on_hyphens=False)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _known(prediction: Prediction, quantity: Quantity) -> list[Phase]:
+    """The phases of a quantity that has a closed form at these sizes."""
+    kind = next((kind for kind, quantities in KINDS.items() if quantity in quantities), None)
+    return [p for p in prediction.phases(quantity) if kind is None or prediction.work(kind, p) is not None]
+
+
+def _limits(prediction: Prediction) -> list[str]:
+    """What has no closed form, of the phases that are there, and for which sizes the rest holds."""
+    phases = (
+        [phase for phase in PHASES if any(t.phase == phase for t in prediction.terms)] if prediction.complete else []
+    )
+    found = []
+    named: dict[Kind, str] = {"vector": "vector FLOPs", "traffic": "traffic"}
+    for kind, name in named.items():
+        condition = prediction.holds.get(kind, true)
+        if prediction.condition(kind) is false:
+            found.append(f"No closed form of {name} at these sizes: it holds for {_Printer().doprint(condition)}.")
+            continue
+        missing = [phase for phase in phases if prediction.work(kind, phase) is None]
+        if missing:
+            where = "" if missing == phases else f" in the {' and '.join(missing)}"
+            found.append(f"No closed form of {name}{where}.")
+        if missing != phases and prediction.condition(kind) is not true:
+            found.append(f"The {name} holds for {_Printer().doprint(condition)}.")
+    return found
 
 
 def _block(prediction: Prediction, quantity: Quantity, phase: Phase, width: int, units: Units) -> list[str]:
@@ -108,7 +139,7 @@ def _block(prediction: Prediction, quantity: Quantity, phase: Phase, width: int,
     if quantity == "matmul_flops" and any(t.useful is not None for t in terms):
         rows.append(("of it useful", prediction.total("useful_matmul_flops", phase)))
     header, cells = _values(prediction, [expression for _, expression in rows], kind, units)
-    label = f"{title}, {phase}" if quantity.endswith("flops") else title
+    label = f"{title}, {phase}" if any(quantity in quantities for quantities in KINDS.values()) else title
     longest = max(len(label), *(len(name) + 2 for name, _ in rows))
     lines = [f"{label:<{longest}}  {header}"] if cells else [label]
     for index, (name, expression) in enumerate(rows):
@@ -121,7 +152,7 @@ def _block(prediction: Prediction, quantity: Quantity, phase: Phase, width: int,
     return lines
 
 
-def _values(prediction: Prediction, expressions: list[Expr], kind: Kind, units: Units) -> tuple[str, list[str]]:
+def _values(prediction: Prediction, expressions: list[Expr], kind: Unit, units: Units) -> tuple[str, list[str]]:
     """The unit and the values of a column; none when a symbol has no value."""
     if any(s.name not in prediction.values for x in expressions for s in x.free_symbols):
         return "", []
@@ -146,7 +177,7 @@ def latex(prediction: Prediction, quantities: Collection[Quantity] | None = None
     for quantity in prediction.quantities:
         if quantities is not None and quantity not in quantities:
             continue
-        for phase in prediction.phases(quantity):
+        for phase in _known(prediction, quantity):
             terms = [t for t in prediction.terms if (t.quantity, t.phase) == (quantity, phase)]
             blocks.append(_align(TITLES[quantity][0], phase, terms, prediction.total(quantity, phase)))
     return "\n".join(blocks)
