@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers as hf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -18,6 +20,7 @@ from analysis.devices import GIGA, op, toy
 from attnprof.analysis.report import Report
 from attnprof.analysis.roofline import PHASES, Roofline
 from attnprof.core.roofline import RooflinePoint
+from attnprof.core.signature import OpSignature
 from attnprof.core.trace import Call, ParameterRecord
 from attnprof.hardware.catalog import device
 from reports.traces import Hand, unknown
@@ -252,6 +255,48 @@ def test_without_what_is_below_there_is_no_footprint() -> None:
     hand = module(Hand(), "a", {"forward": 50}).ran("a", op(moved=60))
     point = on(hand).point("a", inclusive=False)
     assert (point.footprint_bytes, point.fused_s) == (None, None)
+
+
+# Any tree
+
+AMOUNTS = st.integers(0, 10**9)
+OPS = st.builds(op, AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)
+NAMES = ("", "a", "a.b", "a.b.c", "d", "(Loss)")
+CALLS = st.tuples(
+    st.integers(0, 3),
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.integers(0, 1000).map(lambda n: 4 * n),
+    st.dictionaries(st.sampled_from(["forward", "backward", "recompute"]), AMOUNTS, max_size=3),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(*(CALLS for _ in NAMES)),
+    st.lists(st.tuples(st.sampled_from(NAMES), OPS, st.sampled_from(PHASES)), max_size=10),
+    st.none() | st.integers(0, 10**6),
+)
+def test_fused_is_never_more_than_op_by_op(
+    calls: Sequence[tuple[int, int, int, int, dict[str, int]]],
+    ops: Sequence[tuple[str, OpSignature, str]],
+    overhead: int | None,
+) -> None:
+    hand = Hand()
+    for name, (forward, backward, again, parameters, moved) in zip(NAMES, calls, strict=True):
+        module(hand, name, moved, parameters=parameters, calls=forward, backward=backward, recomputed=again)
+    for name, each, phase in ops:
+        hand.ran(name, each, phase)
+    roofline = on(hand, launch_overhead_ns=overhead)
+    for name in NAMES:
+        whole = roofline.point(name)
+        parts = [roofline.point(name, phase) for phase in PHASES]
+        assert (whole.fused_s is None) == any(point.fused_s is None for point in parts)
+        for point in (whole, *parts):
+            assert (point.fused_s is None) == (point.footprint_bytes is None)
+            if point.footprint_bytes is not None and point.fused_s is not None:
+                assert 0 <= point.footprint_bytes <= point.cost.bytes
+                assert 0 <= point.fused_s <= point.attainable.seconds * (1 + 2**-50)  # the right is a sum of three
 
 
 # Real modules

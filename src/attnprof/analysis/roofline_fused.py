@@ -85,7 +85,7 @@ def _called(node: ModuleNode, phase: str, within: _Amounts, clock: Clock) -> Fus
     if phase not in CALLED_IN or not work.ticks + work.bytes + work.arithmetic:
         return Fused(work.bytes, work.ticks)
     if phase == "recompute" and not calls_in(node, phase):  # a fused attention backward, which rebuilds the scores
-        return Fused(0, _added(node, within, clock))
+        return _rebuilt(node, within, clock)
     size = footprint(node, phase)
     if size is None:
         return Fused(None, None)
@@ -93,16 +93,16 @@ def _called(node: ModuleNode, phase: str, within: _Amounts, clock: Clock) -> Fus
     return Fused(size, min(_time(node, phase, size, work.arithmetic, clock), work.ticks))
 
 
-def _added(node: ModuleNode, within: _Amounts, clock: Clock) -> int | None:
-    """What rebuilding adds to the time of the backward."""
+def _rebuilt(node: ModuleNode, within: _Amounts, clock: Clock) -> Fused:
+    """What rebuilding adds to the time of the backward; it moves nothing."""
     backward, again = within.get("backward", _NO_WORK), within["recompute"]
     size = footprint(node, "backward")
     if size is None:
-        return None
+        return Fused(None, None)
     size = min(size, backward.bytes)
     without = _time(node, "backward", size, backward.arithmetic, clock)
     whole = _time(node, "backward", size, backward.arithmetic + again.arithmetic, clock)
-    return min(whole - without, again.ticks)
+    return Fused(0, min(whole - without, again.ticks))
 
 
 def _time(node: ModuleNode, phase: str, size: int, arithmetic: int, clock: Clock) -> int:
