@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,9 +109,18 @@ def test_more_than_the_peak_is_a_contradiction() -> None:
     slow = device(float32=MODEL // 2)
     report.devices = (slow,)
     assert report.pace is not None
-    found = sentences(report.pace, Units())
+    found = sentences([report.pace], Units())
     assert [s.partition(":")[0] for s in found if "ontradiction" in s] == ["Contradiction", "Contradiction"]
     assert any("MFU 200.0% is more than all of the peak" in s for s in found)
+
+
+def test_each_device_has_its_utilisation() -> None:
+    """Of the datasheet's peak and of the measured one, side by side."""
+    report = report_of(*[SECOND] * 5)
+    report.devices = (device(float32=10 * MODEL), replace(device(float32=4 * MODEL), id="measured"))
+    text = report.to_table(width=200)
+    assert "mine: MFU 10.0%, HFU 10.0% of the dense peaks" in text
+    assert "measured: MFU 25.0%, HFU 25.0% of the dense peaks" in text
 
 
 def test_a_dtype_without_a_peak_is_said() -> None:
@@ -118,7 +128,7 @@ def test_a_dtype_without_a_peak_is_said() -> None:
     report.devices = (device(bfloat16=10**12),)
     assert report.pace is not None
     assert (report.pace.mfu, report.pace.hfu) == (None, None)
-    assert any("no known matmul peak for float32" in s for s in sentences(report.pace, Units()))
+    assert any("no known matmul peak for float32" in s for s in sentences([report.pace], Units()))
 
 
 @pytest.mark.parametrize(("durations", "wide"), [([SECOND] * 8, False), ([SECOND, 2 * SECOND] * 4, True)])
@@ -126,7 +136,8 @@ def test_a_wide_spread_is_said(durations: list[int], wide: bool) -> None:
     pace = report_of(*durations).pace
     assert pace is not None
     assert (
-        any("spreads over 67% of the median" in s or "spreads over 50%" in s for s in sentences(pace, Units())) == wide
+        any("spreads over 67% of the median" in s or "spreads over 50%" in s for s in sentences([pace], Units()))
+        == wide
     )
 
 
@@ -139,7 +150,7 @@ def test_no_step_was_timed() -> None:
     pace = prof.report().pace
     assert pace is not None
     assert (pace.flops_per_s, pace.main) == (None, None)
-    assert sentences(pace, Units()) == [
+    assert sentences([pace], Units()) == [
         "steps: 1; 1 counted, 0 with the counts of one like them, none timed: a step is where one like it was counted "
         "before."
     ]

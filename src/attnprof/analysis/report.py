@@ -181,12 +181,14 @@ class Report:
     @property
     def pace(self) -> Pace | None:
         """How fast the steps were that ran bare, on the first of the devices; None when none was marked."""
+        return self.pace_on(self.devices[0] if self.devices else None)
+
+    def pace_on(self, device: DeviceSpec | None) -> Pace | None:
+        """The same held against another device, or none."""
         if self.trace.timing is None:
             return None
-        roofline = self.roofline
-        if roofline is None:
-            return Pace(self.trace.timing, self.trace, self.priced)
-        return Pace(self.trace.timing, self.trace, self.priced, roofline.device, roofline.seconds_of)
+        least = None if device is None else self.roofline_on(device).seconds_of
+        return Pace(self.trace.timing, self.trace, self.priced, device, least)
 
     @cached_property
     def layer_times(self) -> MeasuredLayers | None:

@@ -190,8 +190,8 @@ def summaries(report: Report, phases: Sequence[str], units: Units) -> list[str]:
     found = [] if report.training is None else [training.sentence(report.training, model, units)]
     memory = [] if report.memory is None else [memory_line(report.memory, model, units)]
     device = [] if report.roofline is None else [roofline.sentence(report.roofline, phases)]
-    pace = [] if report.pace is None else pace_sentences(report.pace, units)
-    return [*found, *memory, *comparison.sentences(report, units), *device, *pace]
+    paces = [pace for spec in report.devices or (None,) if (pace := report.pace_on(spec)) is not None]
+    return [*found, *memory, *comparison.sentences(report, units), *device, *pace_sentences(paces, units)]
 
 
 def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
