@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -200,3 +201,14 @@ def test_a_saved_run_keeps_its_pace(tmp_path: Any) -> None:
     assert loaded.total == report.total
     assert loaded.pace is not None
     assert loaded.pace.tokens_per_s == 150
+
+
+def test_json_has_the_pace_on_each_device() -> None:
+    report = report_of(SECOND, SECOND, SECOND, tokens=30)
+    report.devices = (device(float32=4 * MODEL), device(bfloat16=1))
+    one, other = json.loads(report.to_json())["paces"]
+    assert (one["counted"], one["reused"], one["timed"]) == (1, 3, 3)
+    assert (one["mfu"], one["tokens_per_s"], one["model_flops_per_s"]) == (0.25, 10, MODEL)
+    assert other["mfu"] is None
+    (kind,) = one["kinds"]
+    assert (kind["median_s"], kind["model_matmul_flops"]) == (1, MODEL)

@@ -20,7 +20,7 @@ from attnprof.analysis.training import Training
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import Cost
 from attnprof.core.errors import AttnprofError
-from attnprof.reports import layer_time_records, layer_times, roofline_records
+from attnprof.reports import layer_time_records, layer_times, pace_records, roofline_records
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Column, Columns, Line, layouts
 from attnprof.reports.roofline import notes, require, sentence
@@ -54,6 +54,11 @@ def to_json(report: Report) -> str:
             for s in report.steps
         ],
         "rooflines": [roofline_records.record(roofline) for roofline in report.rooflines],
+        "paces": [
+            pace_records.record(pace)
+            for device in report.devices or (None,)
+            if (pace := report.pace_on(device)) is not None
+        ],
         "layer_times": None if report.layer_times is None else layer_time_records.record(report.layer_times),
     }
     return json.dumps(data, indent=1, allow_nan=False)
