@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 
 import pytest
@@ -31,6 +32,18 @@ def in_window(w: int, causal: bool, step: int = 1) -> Callable[[int, int], bool]
 
 
 ONE = {"B": 1, "d": 1, "H": 1}
+
+
+@cache
+def in_symbols(name: str, causal: bool) -> Prediction:
+    return predict(name, causal=causal)
+
+
+def one(name: str, causal: bool, **sizes: int) -> Prediction:
+    """Of one sample, width and head: the expressions are written once, and evaluated many times."""
+    return in_symbols(name, causal).at(**ONE, **sizes)
+
+
 causal_or_not = pytest.mark.parametrize("causal", [False, True])
 
 
@@ -38,20 +51,20 @@ causal_or_not = pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("name", ["local-window", "sliding-window"])
 def test_windows(name: str, causal: bool) -> None:
     for T, w in product(range(1, 14), range(1, 9)):
-        assert useful_pairs(predict(name, **ONE, T=T, w=w, causal=causal)) == counted(T, in_window(w, causal))
+        assert useful_pairs(one(name, T=T, w=w, causal=causal)) == counted(T, in_window(w, causal))
 
 
 @causal_or_not
 def test_dilated_windows(causal: bool) -> None:
     for T, w, r in product(range(1, 12), range(1, 5), range(1, 5)):
-        theory = predict("dilated-window", **ONE, T=T, w=w, dilation=r, causal=causal)
+        theory = one("dilated-window", T=T, w=w, dilation=r, causal=causal)
         assert useful_pairs(theory) == counted(T, in_window(w, causal, r))
 
 
 @causal_or_not
 def test_blocks(causal: bool) -> None:
     for T, w in product(range(1, 14), range(1, 9)):
-        theory = predict("block-window", **ONE, T=T, w=w, causal=causal)
+        theory = one("block-window", T=T, w=w, causal=causal)
         assert useful_pairs(theory) == counted(T, lambda i, j, w=w: i // w == j // w and (j <= i or not causal))
 
 
@@ -63,7 +76,7 @@ def test_global_tokens(causal: bool) -> None:
         def sees(i: int, j: int, near: Callable[[int, int], bool] = near, g: int = g) -> bool:
             return (near(i, j) or j < g or (i < g and not causal)) and (j <= i or not causal)
 
-        assert useful_pairs(predict("longformer", **ONE, T=T, w=w, g=g, causal=causal)) == counted(T, sees)
+        assert useful_pairs(one("longformer", T=T, w=w, g=g, causal=causal)) == counted(T, sees)
 
 
 @causal_or_not
@@ -73,13 +86,13 @@ def test_strides(causal: bool) -> None:
         def sees(i: int, j: int, k: int = k) -> bool:
             return (abs(i - j) <= k or (i - j) % k == 0) and (j <= i or not causal)
 
-        assert useful_pairs(predict("local-atrous", **ONE, T=T, k=k, causal=causal)) == counted(T, sees)
+        assert useful_pairs(one("local-atrous", T=T, k=k, causal=causal)) == counted(T, sees)
 
 
 @causal_or_not
 def test_the_best_keys(causal: bool) -> None:
     for T, k in product(range(1, 10), range(1, 12)):
-        theory = predict("topk", **ONE, T=T, k=k, causal=causal)
+        theory = one("topk", T=T, k=k, causal=causal)
         (kept,) = [t.useful for t in theory.only("forward").terms if t.useful is not None]
         assert theory.value(kept) == 2 * sum(min(k, i + 1 if causal else T) for i in range(T))
 
@@ -87,7 +100,7 @@ def test_the_best_keys(causal: bool) -> None:
 def test_tiles_that_a_causal_mask_leaves() -> None:
     """A tile is computed if any of its keys is at or before its last query."""
     for T, Br, Bc in product(range(1, 10), range(1, 5), range(1, 5)):
-        theory = predict("flash", **ONE, T=T, Br=Br, Bc=Bc, causal=True)
+        theory = one("flash", T=T, Br=Br, Bc=Bc, causal=True)
         pairs = counted(T, lambda i, j, T=T, Br=Br, Bc=Bc: j // Bc * Bc <= min((i // Br + 1) * Br, T) - 1)
         scores = next(t for t in theory.terms if t.name == "scores")
         assert theory.value(scores.expression) == 2 * pairs
@@ -100,7 +113,7 @@ def test_taps_on_the_sequence(causal: bool) -> None:
         first = 1 - k if causal else -(k // 2)
         inside = sum(0 <= t + first + j < T for t in range(T) for j in range(k))
         for name in ("depthwise-conv", "depthwise-conv-im2col"):
-            theory = predict(name, B=1, T=T, d=1, k=k, causal=causal)
+            theory = in_symbols(name, causal).at(B=1, T=T, d=1, k=k)
             assert theory.evaluate("useful_matmul_flops", "forward") == 2 * inside
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sympy import Expr
 
 from attnprof.analytic.blocks import Tape, Tensor
-from attnprof.analytic.registry import FORWARD, Sizes, formula
+from attnprof.analytic.registry import Sizes, formula
 from attnprof.core.sizes import one_of
 
 
@@ -23,7 +23,7 @@ def three_matrices(tape: Tape, x: Tensor, rows: Expr, d: Expr, f: Expr, bias: bo
     return tape.linear("down", tape.multiply(gate, up, "gated"), rows, f, d, "output", bias)
 
 
-@formula("ffn", vector=FORWARD, traffic=FORWARD)
+@formula("ffn")
 def ffn(
     tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr, f: Expr, activation: str = "relu", bias: bool = True
 ) -> Tensor:
@@ -31,7 +31,7 @@ def ffn(
     return two_matrices(tape, x, B * T, d, f, activation, bias)
 
 
-@formula("swiglu", vector=FORWARD, traffic=FORWARD)
+@formula("swiglu")
 def swiglu(tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr, f: Expr, bias: bool = False) -> Tensor:
     """Two parallel matrices, one of them a gate, and one back."""
     return three_matrices(tape, x, B * T, d, f, bias)
