@@ -16,6 +16,7 @@ from attnprof.analysis import tree
 from attnprof.core.achieved import Achieved
 from attnprof.core.cost import ZERO, Cost
 from attnprof.core.device import DeviceSpec
+from attnprof.core.roofline import Attainable
 from attnprof.core.timing import Durations, StepKind, Timing
 from attnprof.core.trace import Trace
 from attnprof.core.work import PricedOp
@@ -113,7 +114,7 @@ class KindPace:
 class Pace:
     """The timed steps of a run, all together and by kind, on a device or none.
 
-    ``attainable`` gives the least time, in seconds, that op calls take on the device.
+    ``attainable`` gives the least time that op calls take on the device.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Pace:
         trace: Trace,
         priced: Sequence[PricedOp],
         device: DeviceSpec | None = None,
-        attainable: Callable[[Mapping[tuple[int, int], int]], float] | None = None,
+        attainable: Callable[[Mapping[tuple[int, int], int]], Attainable] | None = None,
     ) -> None:
         self.timing = timing
         self.device = device
@@ -131,8 +132,9 @@ class Pace:
             calls = calls_of(kind.pieces, trace)
             least = None if attainable is None else attainable(calls)
             middle = kind.times.median_ns
-            held = least is not None and device is not None and middle
-            achieved = Achieved(device.id, middle / 1e9, least) if held and device and middle and least else None
+            achieved = None
+            if device is not None and middle and least is not None and least.seconds:
+                achieved = Achieved(device.id, middle / 1e9, least.seconds, launch_s=least.launch_s)
             self.kinds.append(KindPace(kind, StepWork.of(calls, trace, priced.__getitem__), achieved))
 
     @property

@@ -187,7 +187,7 @@ class Report:
         """The same held against another device, or none."""
         if self.trace.timing is None:
             return None
-        least = None if device is None else self.roofline_on(device).seconds_of
+        least = None if device is None else self.roofline_on(device).attainable_of
         return Pace(self.trace.timing, self.trace, self.priced, device, least)
 
     @cached_property

@@ -20,7 +20,7 @@ from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import ZERO, Cost
 from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError, ConservationError, closest
-from attnprof.core.roofline import MissingPeak, OperatorPoint, Ridge, RooflinePoint, StepPoint
+from attnprof.core.roofline import Attainable, MissingPeak, OperatorPoint, Ridge, RooflinePoint, StepPoint
 from attnprof.core.trace import Trace
 from attnprof.core.work import PricedOp
 
@@ -117,9 +117,9 @@ class Roofline:
             found.append(StepPoint(step.label, self._made("", None, step.phases, times), by_phase))
         return found
 
-    def seconds_of(self, calls: Mapping[tuple[int, int], int]) -> float:
+    def attainable_of(self, calls: Mapping[tuple[int, int], int]) -> Attainable:
         """The least time of some op calls, given by (signature, scope)."""
-        return self._clock.seconds(sum((ticks.total for ticks in self._sums(self._counted(calls)).values()), 0))
+        return self._clock.attainable(sum(self._sums(self._counted(calls)).values(), NONE))
 
     # The device
 
