@@ -45,9 +45,15 @@ def test_faster_by_no_more_than_the_launches_may_be_a_queue() -> None:
     assert "caches and fusion move fewer" in str(beyond)
 
 
+def test_faster_than_its_arithmetic_is_neither_caches_nor_launches() -> None:
+    times = {"measured_s": 1e-3, "attainable_s": 4e-3, "fused_s": 0.9e-3, "launch_s": 3e-3}
+    assert "Arithmetic alone would take 1.10 ms" in str(Achieved("toy", compute_s=1.1e-3, **times).contradiction)
+    assert "Ops that wait to be launched" in str(Achieved("toy", compute_s=1e-3, **times).contradiction)
+
+
 def test_of_a_point() -> None:
     point = RooflinePoint("", None, Cost(), Attainable(1e-3, 2e-3, 1e-3), 10, 3e-3)
-    assert Achieved.of(point, DeviceSpec("toy", "Toy", "nobody"), 8e-3) == Achieved("toy", 8e-3, 4e-3, 3e-3, 1e-3)
+    assert Achieved.of(point, DeviceSpec("toy", "Toy", "nobody"), 8e-3) == Achieved("toy", 8e-3, 4e-3, 3e-3, 1e-3, 1e-3)
 
 
 @pytest.mark.parametrize("measured", [0.0, -1e-3, float("nan"), float("inf")])

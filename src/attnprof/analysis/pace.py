@@ -134,7 +134,8 @@ class Pace:
             middle = kind.times.median_ns
             achieved = None
             if device is not None and middle and least is not None and least.seconds:
-                achieved = Achieved(device.id, middle / 1e9, least.seconds, launch_s=least.launch_s)
+                parts = {"launch_s": least.launch_s, "compute_s": least.compute_s}
+                achieved = Achieved(device.id, middle / 1e9, least.seconds, **parts)
             self.kinds.append(KindPace(kind, StepWork.of(calls, trace, priced.__getitem__), achieved))
 
     @property

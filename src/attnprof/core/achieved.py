@@ -15,9 +15,9 @@ from attnprof.core.units import duration, share
 class Achieved:
     """How much of the roofline some work reached: times in seconds, all for the same calls.
 
-    ``attainable_s`` is the sum over ops, ``launch_s`` the part of it that waits for launches, ``fused_s`` what
-    perfect fusion could reach (None where it is not known), ``device`` the id they hold for. Raises
-    :class:`AttnprofError` for a measured time that is no positive number.
+    ``attainable_s`` is the sum over ops, ``launch_s`` the part of it that waits for launches and ``compute_s`` that
+    which waits for arithmetic; ``fused_s`` is what perfect fusion could reach (None where it is not known), ``device``
+    the id they hold for. Raises :class:`AttnprofError` for a measured time that is no positive number.
     """
 
     device: str
@@ -25,6 +25,7 @@ class Achieved:
     attainable_s: float
     fused_s: float | None = None
     launch_s: float = 0.0
+    compute_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not isfinite(self.measured_s) or self.measured_s <= 0:
@@ -33,7 +34,8 @@ class Achieved:
     @classmethod
     def of(cls, point: RooflinePoint, device: DeviceSpec, measured_s: float) -> Achieved:
         """Of a point that stands for exactly the calls that were timed."""
-        return cls(device.id, measured_s, point.attainable.seconds, point.fused_s, point.attainable.launch_s)
+        least = point.attainable
+        return cls(device.id, measured_s, least.seconds, point.fused_s, least.launch_s, least.compute_s)
 
     @property
     def share(self) -> float:
@@ -54,7 +56,12 @@ class Achieved:
         """
         if self.measured_s >= self.attainable_s:
             return None
-        if self.measured_s >= self.attainable_s - self.launch_s:
+        if self.measured_s < self.compute_s:
+            why = (
+                f"Arithmetic alone would take {duration(self.compute_s)}: the peaks are not those of this device, it "
+                f"ran in another dtype (TF32), or the clock stopped too early."
+            )
+        elif self.measured_s >= self.attainable_s - self.launch_s:
             why = (
                 f"Ops that wait to be launched are {duration(self.launch_s)} of it: a device with a queue of ops hides "
                 f"launches behind longer ones."
