@@ -227,6 +227,17 @@ def test_without_a_model_every_step_is_counted() -> None:
     assert prof.report().pace is None
 
 
+def test_steps_with_names_are_all_counted() -> None:
+    net = model()
+    with attnprof.profile(net) as prof:
+        for name in ("prefill", "decode 1", "decode 2", "decode 3"):
+            net(X)
+            prof.step(name)
+    report = prof.report()
+    assert [step.label for step in report.steps] == ["prefill", "decode 1", "decode 2", "decode 3"]
+    assert {step.cost.matmul_flops for step in report.steps} == {2 * (4 * 6 * 8 * 2)}
+
+
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2"])
 def test_recount_every_is_a_number_of_steps(bad: Any) -> None:
     with pytest.raises(attnprof.AttnprofError, match="recount_every must be a whole number above zero"):

@@ -79,7 +79,7 @@ class Profile:
         """Mark the end of one step, of training or of generation, and name it if you like. Optional.
 
         From the first one on, steps that call the model alike are counted once; the others run bare and are
-        timed, see :func:`profile`. ``tokens`` and ``samples`` are how many this step processed: with them
+        timed, see :func:`profile`. Steps with names are all counted, to be seen apart. ``tokens`` and ``samples`` are how many this step processed: with them
         :attr:`Report.pace` has a rate.
         """
         if type(tokens) is not int or type(samples) is not int or tokens < 0 or samples < 0:

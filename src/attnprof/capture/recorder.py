@@ -191,6 +191,8 @@ class Recorder:
     def step(self, label: str | None = None, *, tokens: int = 0, samples: int = 0) -> None:
         """The end of one step, which may have a name. It is marked where it was counted."""
         stepping = self.stepping
+        if stepping is not None and label is not None:
+            stepping.each_by_itself = True
         if stepping is not None and self.is_suspended:
             stepping.end(tokens=tokens, samples=samples)
             return

@@ -57,6 +57,7 @@ class Stepping:
         self._began_bare = False
         self._at = 0  # the op calls before the piece that is being counted
         self._cut_short = False  # while it ran bare
+        self.each_by_itself = False  # the program names its steps, to see them apart
         self._untold = False  # a step did not call the model itself: no step can be told from another
 
     # The capture
@@ -94,7 +95,7 @@ class Stepping:
         self._untold |= not (self._called_model or self._first_of_all)
         self._first_of_all = False
         due = self.recount_every is not None and way.since + 1 >= self.recount_every
-        self._asked = self._made_state or due or self._untold or self.ways.searching
+        self._asked = self._made_state or due or self._untold or self.each_by_itself or self.ways.searching
         self._restart()
         wanted = self._asked or self.ways.listening or not self.ways.start.firsts
         self._began_bare = not wanted and (timed or self._recorder.is_suspended or self._recorder.can_suspend())
