@@ -25,7 +25,7 @@ from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Column, Columns, Line, layouts
 from attnprof.reports.roofline import notes, require, sentence
 from attnprof.reports.table import conventions, coverage, layer_lines, subject, summaries, unpriced
-from attnprof.reports.text import printable
+from attnprof.reports.text import in_markdown, printable
 from attnprof.reports.view import View
 
 #: What a spreadsheet would take for a formula when a cell begins with it.
@@ -97,7 +97,7 @@ def to_markdown(report: Report, view: View | None = None) -> str:
     labels, columns = _layers(report, view)
     headings = ["layer", *(" ".join(filter(None, c.heading)) for c in columns)]
     # Spaces at the start of a cell are dropped by Markdown: the level is drawn with characters instead.
-    body = zip(map(_markdown, labels), *([cell.strip() for cell in c.cells] for c in columns), strict=True)
+    body = zip(map(in_markdown, labels), *([cell.strip() for cell in c.cells] for c in columns), strict=True)
     table = tabulate(
         list(body),
         headings,
@@ -106,9 +106,9 @@ def to_markdown(report: Report, view: View | None = None) -> str:
         preserve_whitespace=True,
         colalign=("left", *("right" for _ in columns)),
     )
-    title = f"**{_markdown(subject(report)[0])}** {_markdown(' · '.join(['', *subject(report)[1:]]))}"
+    title = f"**{in_markdown(subject(report)[0])}** {in_markdown(' · '.join(['', *subject(report)[1:]]))}"
     above, below = _around(report, view)
-    return "\n\n".join([title, *map(_markdown, above), table, *map(_markdown, below)]) + "\n"
+    return "\n\n".join([title, *map(in_markdown, above), table, *map(in_markdown, below)]) + "\n"
 
 
 def to_latex(report: Report, view: View | None = None) -> str:
@@ -230,11 +230,6 @@ def _cell(value: Any) -> Any:
         return value
     text = printable(value)
     return f"'{text}" if value.startswith(_FORMULA_STARTS) else text
-
-
-def _markdown(text: str) -> str:
-    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{c}" if c in "\\`*_[]|#~$" else c for c in text)
 
 
 _LATEX = {
