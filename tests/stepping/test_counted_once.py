@@ -231,6 +231,35 @@ def test_the_model_ends_as_it_does_bare(program: Program) -> None:
     assert vars(ours).keys() == vars(bare).keys()
 
 
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_ragged_lengths_are_part_of_a_call(layout: torch.layout) -> None:
+    layer = nn.Linear(6, 8)
+    lengths = [(2, 3), (1, 5), (2, 3), (4, 4), (1, 5), (2, 3), (1, 5)]
+    totals = []
+    for recount_every in (1, None):
+        with torch.no_grad(), attnprof.profile(layer, recount_every=recount_every) as prof:
+            for one, two in lengths:
+                layer(torch.nested.nested_tensor([torch.ones(one, 6), torch.ones(two, 6)], layout=layout))
+                prof.step()
+        totals.append(prof.report().total.matmul_flops)
+    assert totals == [sum(2 * (one + two) * 6 * 8 for one, two in lengths)] * 2
+
+
+def test_the_entries_of_a_sparse_tensor_are_part_of_a_call() -> None:
+    """2 FLOPs for each entry and column of the product."""
+
+    class Graph(nn.Module):
+        def forward(self, edges: Tensor, x: Tensor) -> Tensor:
+            return torch.sparse.mm(edges, x)
+
+    net, entries = Graph(), [1, 3, 1, 2, 3, 1]
+    with attnprof.profile(net) as prof:
+        for n in entries:
+            net(torch.eye(4)[:n].to_sparse(), torch.ones(4, 5))
+            prof.step()
+    assert prof.report().total.matmul_flops == sum(2 * n * 5 for n in entries)
+
+
 def test_steps_add_up_to_the_total() -> None:
     report = counted(plain, None)
     assert attnprof.Cost.sum(step.cost for step in report.steps) == report.total

@@ -63,8 +63,9 @@ def _texts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
 def _key(value: Any) -> Hashable:
     kind: type = value.__class__
     if kind in PLAIN:
-        shape = _shape(value) if value.is_nested else value.shape
-        return shape, value.dtype, value.device, value.requires_grad
+        if value.is_nested or value.layout is not torch.strided:
+            return _sizes(value), value.dtype, value.device, value.requires_grad
+        return value.shape, value.dtype, value.device, value.requires_grad
     if isinstance(value, _VALUES):
         return kind, value
     if isinstance(value, float):
@@ -74,7 +75,18 @@ def _key(value: Any) -> Hashable:
     if isinstance(value, list | tuple):
         return kind, tuple(map(_key, value))
     with torch._C.DisableTorchFunction():  # a cache, an output: by the tensors that it carries
-        return kind, tuple((_shape(t), t.dtype, t.device, t.requires_grad) for t in carried(value))
+        return kind, tuple((_sizes(t), t.dtype, t.device, t.requires_grad) for t in carried(value))
+
+
+def _sizes(tensor: Tensor) -> Hashable:
+    """The shape, the lengths in a ragged tensor, the number of entries in a sparse one: what its work depends on."""
+    with torch._C.DisableTorchFunction():
+        if tensor.is_nested:
+            lengths = tensor._nested_tensor_size() if tensor.layout is torch.strided else tensor.offsets()  # type: ignore[attr-defined]
+            return str(tensor.layout), str(lengths.tolist())
+        if tensor.layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
+            return tensor.shape, tensor._nnz()
+        return tensor.shape
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
