@@ -135,6 +135,7 @@ def test_figures_given_in_place_of_the_listed_ones(
             ["h100-sxn"],
             'unknown device "h100-sxn". Did you mean h100-sxm, h800-sxm, h200-sxm? `attnprof devices` lists',
         ),
+        (["a\nb\x1b[31m\u202e"], r'unknown device "a\nb\x1b[31m\u202e".'),
         (["none.json"], "cannot read the device file none.json: No such file or directory."),
         (["--units", "bits"], 'no units "bits"'),
     ],

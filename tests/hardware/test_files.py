@@ -126,6 +126,7 @@ def test_toml_without_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("3", "a device is a table of names and values, not 3."),
         ({}, 'a device needs an "id".'),
         ({"id": 3}, "id is text, not 3."),
+        ({"id": " "}, """the "id" of a device is a name, not ' '."""),
         ({"id": "x", "figure": {}}, 'a device has no "figure". Did you mean figures?'),
         ({"id": "x", "figures": {"memory_gb": 1}}, 'figures has no "memory_gb". Did you mean memory_gib'),
         ({"id": "x", "figures": {"memory_gib": "80"}}, "memory_gib is a number, not '80'."),
@@ -134,8 +135,11 @@ def test_toml_without_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             {"id": "x", "figures": {"memory_gib": -80}},
             "memory_gib is a positive number, whole in its base unit, not -80.",
         ),
+        ('{"id": "x", "figures": {"units": 1e-999999999999}}', "units is a positive number, whole in its base unit"),
         ({"id": "x", "figures": {"units": 1.5}}, "units is a positive number, whole in its base unit, not 1.5."),
         ('{"id": "x", "figures": {"memory_gib": NaN}}', "memory_gib is a number, not nan."),
+        ('{"id": "x", "figures": {"memory_gib": 1e300}}', "memory_gib is no figure of any device: 1e+300."),
+        ('{"id": "x", "figures": {"units": 1e999999999999}}', "units is no figure of any device: 1e+999999999999."),
         ({"id": "x", "figures": {"memory_gib": {"valu": 1}}}, 'memory_gib has no "valu". Did you mean value?'),
         ({"id": "x", "figures": {"memory_gib": {}}}, "memory_gib is a number, not None."),
         ({"id": "x", "peaks": {}}, "peaks is a list, not {}."),
@@ -144,6 +148,17 @@ def test_toml_without_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (
             {"id": "x", "peaks": [{"engine": "matmul", "dtype": "bf16"}]},
             "the peak matmul bf16, tflop_per_s is a number",
+        ),
+        (
+            {"id": "x", "peaks": [{"engine": "matmul", "dtype": "bfloat17", "tflop_per_s": 1}]},
+            "int16, int8, int4. Did you mean bfloat16, float16",
+        ),
+        (
+            {
+                "id": "x",
+                "peaks": [{"engine": "matmul", "dtype": name, "tflop_per_s": 1} for name in ("bf16", "bfloat16")],
+            },
+            "the peak matmul bfloat16 is given twice.",
         ),
         (
             {"id": "x", "figures": {"units": {"value": 1, "origin": "guessed"}}},

@@ -23,6 +23,7 @@ from attnprof.cli.report import report
 from attnprof.cli.run import run
 from attnprof.cli.stand_ins import use_stand_ins
 from attnprof.core.errors import AttnprofError
+from attnprof.reports.text import printable
 
 app = typer.Typer(
     name="attnprof",
@@ -94,7 +95,7 @@ def _run(arguments: list[str]) -> int:
 
 def _refuse(sentence: str) -> int:
     sys.stdout.flush()
-    print(f"attnprof: {sentence}", file=sys.stderr)
+    print(f"attnprof: {printable(sentence)}", file=sys.stderr)
     return 2
 
 

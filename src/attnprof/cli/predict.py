@@ -124,6 +124,7 @@ def predict(
     of_serving = {"--phase": phase, "--batch": batch, "--kv": kv, "--prompt": prompt}
     of_devices = {"--device": device, "--peak": peak, "--bandwidth": bandwidth, "--dtype": dtype, "--format": form}
     of_theory = {"--backward": backward, "--frozen": frozen, "--states": states, "--latex": latex}
+    of_theory["--no-input-grad"] = not input_grad
     if config is not None:
         _refuse(of_theory, "is for a mechanism, not for a model's --config")
         if symbols:
@@ -137,6 +138,7 @@ def predict(
         specs = on_devices.devices(device, peak, bandwidth)
         print(serving.traffic(symbols, specs, dtype, form, shown), end="")
         return
+    _refuse({"--device": device}, "is for a model's --config, or for flash-io")
     _refuse(of_devices, "goes with --config, or with flash-io and --device")
 
     from attnprof import analytic

@@ -44,7 +44,7 @@ def serve(
     served = serving(
         config,
         phase=phase,
-        batch=_numbers("--batch", batch or "1"),
+        batch=_numbers("--batch", "1" if batch is None else batch),
         kv=kv,
         prompt=prompt,
         dtype=dtype,

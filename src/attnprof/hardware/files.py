@@ -18,7 +18,7 @@ from typing import Any, get_args
 from attnprof.core import toml
 from attnprof.core.calibration import Conditions
 from attnprof.core.cost import Engine
-from attnprof.core.device import DeviceSpec, Origin, Peak, Provenance, peak_dtype
+from attnprof.core.device import PEAK_DTYPES, DeviceSpec, Origin, Peak, Provenance, peak_dtype
 from attnprof.core.errors import AttnprofError, closest
 
 #: figure of a file -> (field of DeviceSpec, what one of its unit is)
@@ -43,6 +43,8 @@ _PROVENANCE = ("origin", "source", "derivation", "also_quoted")
 _FACTORS = ("per_clock", "clock_ghz", "times", "of", "device", "sparse")
 _PEAK = ("engine", "dtype", "mode", "tflop_per_s", *_PROVENANCE, *_FACTORS)
 Table = dict[str, Any]
+#: Figures of a device are below this power of ten.
+_TOO_LARGE = 31
 
 
 def read(path: Path, base: Callable[[str], DeviceSpec]) -> DeviceSpec:
@@ -80,6 +82,8 @@ def parse(table: object, base: Callable[[str], DeviceSpec] | None = None) -> Dev
     texts = {key: _text(table[key], key) for key in _TEXTS if key in table}
     if "id" not in texts:
         raise AttnprofError('a device needs an "id".')
+    if not texts["id"].strip():
+        raise AttnprofError(f'the "id" of a device is a name, not {texts["id"]!r}.')
     fields: dict[str, Any] = {}
     provenances: dict[str, Provenance] = {}
     peaks: dict[tuple[str, str, str], Peak] = {}
@@ -107,9 +111,14 @@ def parse(table: object, base: Callable[[str], DeviceSpec] | None = None) -> Dev
     named = _table(table.get("reported_as", {}), "reported_as", ("names", *_PROVENANCE))
     if named:
         provenances["reported_as"] = _provenance(named, "reported_as", 1, "")
+    said: set[tuple[str, str, str]] = set()
     for entry in _list(table.get("peaks", []), "peaks"):
         peak = _peak(entry, fields.get("units"), fields.get("clock_hz"), str(fields.get("unit", "unit")))
-        peaks[peak.engine, peak.dtype, peak.mode] = peak
+        key = peak.engine, peak.dtype, peak.mode
+        if key in said:
+            raise AttnprofError(f"the peak {' '.join(filter(None, key))} is given twice.")
+        said.add(key)
+        peaks[key] = peak
     return DeviceSpec(
         **fields,
         aliases=_texts(table.get("aliases", []), "aliases"),
@@ -126,6 +135,9 @@ def _peak(entry: object, units: int | None, clock_hz: int | None, unit: str) -> 
     what = f"the peak {engine} {dtype}"
     if engine not in get_args(Engine):
         raise AttnprofError(f'{what}: no engine "{engine}", use {" or ".join(get_args(Engine))}.')
+    if peak_dtype(dtype) not in PEAK_DTYPES:
+        near = closest(peak_dtype(dtype), PEAK_DTYPES)
+        raise AttnprofError(f"{what}: the dtypes of peaks are {', '.join(PEAK_DTYPES)}.{near}")
     derivation = _text(entry.get("derivation", ""), "derivation") or _factors(entry, units, clock_hz, unit)
     return Peak(
         "matmul" if engine == "matmul" else "vector",
@@ -182,7 +194,10 @@ def _whole(value: object, what: str, unit: int) -> int:
     """A positive number of some unit, as the integer it is in the base unit."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise AttnprofError(f"{what} is a number, not {value!r}.")
-    scaled = Decimal(value) * unit if Decimal(value).is_finite() else Decimal(0)
+    number = Decimal(value)
+    if number.is_finite() and number.adjusted() >= _TOO_LARGE:  # before it is made an integer of as many digits
+        raise AttnprofError(f"{what} is no figure of any device: {number:.3g}.")
+    scaled = number * unit if number.is_finite() and number.adjusted() > -_TOO_LARGE else Decimal(0)
     if scaled <= 0 or scaled != int(scaled):
         raise AttnprofError(f"{what} is a positive number, whole in its base unit, not {value}.")
     return int(scaled)
