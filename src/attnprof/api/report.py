@@ -80,6 +80,35 @@ class Report(_Report):
         found = self.devices if device is None else specs(device)
         save(self, [self.roofline_on(one) for one in found], path)
 
+    def to_trace(self, path: str | os.PathLike[str], *, device: str | DeviceSpec | None = None) -> None:
+        """Write the run as a Chrome trace (.json or .json.gz) for ui.perfetto.dev.
+
+        Op calls take their attainable time on ``device``, or on the first of the report's; without any they are shown
+        in order, without time. Raises :class:`AttnprofError` where no such file can be written.
+        """
+        from attnprof.reports.trace_events import save
+
+        save(self, path, self._one(device))
+
+    def to_flame(
+        self, path: str | os.PathLike[str], weight: str = "flops", *, device: str | DeviceSpec | None = None
+    ) -> None:
+        """Write the run as stacks for flame graphs: collapsed (.txt, .folded, .collapsed) or for speedscope (.json).
+
+        ``weight``: ``flops``, ``bytes``, ``saved``, or ``time``, the least on ``device`` or on the first of the
+        report's, in nanoseconds. Raises :class:`AttnprofError` for another one or another suffix, for time without a
+        device, where nothing has the weight, and where no such file can be written.
+        """
+        from attnprof.reports.flame import save
+
+        save(self, path, weight, self._one(device))
+
+    def _one(self, named: str | DeviceSpec | None) -> DeviceSpec | None:
+        """The device that is named, or else the first of the report's."""
+        if named is None:
+            return self.devices[0] if self.devices else None
+        return named if isinstance(named, DeviceSpec) else device(named)
+
     def __str__(self) -> str:
         return self.to_table()
 

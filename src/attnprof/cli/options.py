@@ -77,6 +77,36 @@ Plot = Annotated[
         show_default=False,
     ),
 ]
+Trace = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Write a Chrome trace (.json or .json.gz) for ui.perfetto.dev: op calls and modules by their least time "
+        "on the first --device, or without one in order alone; live memory and FLOP/s as counters.",
+        show_default=False,
+    ),
+]
+Flame = Annotated[
+    Path | None,
+    typer.Option(
+        "--flame",
+        metavar="FILE",
+        help="Write stacks of phase, modules and op for flame graphs: collapsed (.txt, .folded, .collapsed), or for "
+        "speedscope (.json).",
+        show_default=False,
+    ),
+]
+Weight = Annotated[
+    str | None,
+    typer.Option(
+        "--weight",
+        metavar="flops|bytes|saved|time",
+        help="What the --flame weighs: FLOPs (the default), traffic, memory saved for the backward, or the least time "
+        "on the first --device.",
+        show_default=False,
+    ),
+]
 StrictPrediction = Annotated[
     bool,
     typer.Option("--strict-prediction", help="Fail when theory does not account for every contraction, exactly."),

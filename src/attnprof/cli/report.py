@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attnprof.cli import fitting, on_devices, options
+from attnprof.cli.exports import Exports
 from attnprof.cli.showing import show
 from attnprof.reports.view import View
 
@@ -18,6 +19,9 @@ def report(
     peak: options.Peaks = None,
     bandwidth: options.Bandwidth = None,
     plot: options.Plot = None,
+    trace: options.Trace = None,
+    flame: options.Flame = None,
+    weight: options.Weight = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
     strict_prediction: options.StrictPrediction = False,
     by: options.By = "module",
@@ -33,12 +37,13 @@ def report(
     """
     view = View.of(by=by, depth=depth, sort=sort, top=top, phase=phase, units=units)
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
+    exports = Exports.of(trace, flame, weight, devices, {"RUN.JSON": path, "--plot": plot})
 
     from attnprof import api
 
     loaded = api.load(path)
     loaded.devices = devices
-    show(loaded, view, plot=plot)
+    show(loaded, view, plot=plot, exports=exports)
     fitting.show(fitting.verdicts(loaded, devices, view))
     if strict:
         loaded.require_priced()

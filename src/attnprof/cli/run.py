@@ -12,6 +12,7 @@ import typer
 from attnprof import api
 from attnprof.cli import fitting, on_devices, options, target
 from attnprof.cli import inputs as input_specs
+from attnprof.cli.exports import Exports
 from attnprof.cli.request import Request
 from attnprof.cli.showing import show
 from attnprof.cli.users_code import ExitedError, their_own
@@ -54,6 +55,9 @@ def run(
     peak: options.Peaks = None,
     bandwidth: options.Bandwidth = None,
     plot: options.Plot = None,
+    trace: options.Trace = None,
+    flame: options.Flame = None,
+    weight: options.Weight = None,
     generate: options.Generate = None,
     time: options.Time = False,
     time_steps: options.TimeSteps = None,
@@ -91,6 +95,7 @@ def run(
     if output is not None:
         check_writable(output)
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
+    exports = Exports.of(trace, flame, weight, devices, {"--output": output, "--plot": plot})
 
     import torch
 
@@ -139,13 +144,13 @@ def run(
     except (typer.Exit, KeyboardInterrupt, ExitedError) as error:
         ended = "was interrupted" if isinstance(error, KeyboardInterrupt) else "raised"
         _show_partial(counting, view, devices, fake, ended)
-        for file in (output, plot):
+        for file in (output, plot, *exports.paths()):
             if file is not None:
                 print(f"attnprof: nothing was written to {file}: the run is not complete.", file=sys.stderr)
         raise
     report = counting.report()
     report.devices = devices
-    show(report, view, output=output, plot=plot)
+    show(report, view, output=output, plot=plot, exports=exports)
     fitting.show(chain([stepped] if stepped else [], fitting.verdicts(report, devices, view, request, made)))
     if strict:
         report.require_priced()

@@ -1,0 +1,177 @@
+"""A run as spans of time: every op call that does work, the modules around it, the steps.
+
+With a device, a call takes its attainable time there and the calls follow each other: a timeline of what could be
+reached, not of what was measured. Without one there is no time, only order: every call is as long as any other.
+Spans begin and end at whole nanoseconds, the sum before them rounded once, so that a parent's always
+holds its children's and no error adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from attnprof.analysis import module_paths, steps
+from attnprof.analysis.roofline_clock import Clock, OpTime, kinds
+from attnprof.core.device import DeviceSpec
+from attnprof.core.roofline import Bound
+from attnprof.core.trace import Trace
+from attnprof.core.work import PricedOp
+
+#: How long a call is where no device gives it a time.
+UNIT_NS = 1_000
+#: Calls that a timeline has at most: viewers hold a few hundred thousand.
+MOST = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class CallSpan:
+    """Op call ``event`` of the trace, which did some work.
+
+    ``attainable_ns`` (unrounded) and ``bound`` are None without a device, and so is the bound of a call for whose
+    work the device states no rate. The call stands for ``times`` calls: its own, and those of steps like its own.
+    """
+
+    event: int
+    signature: int
+    module: int
+    phase: str
+    start: int
+    stop: int
+    bound: Bound | None
+    attainable_ns: float | None
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSpan:
+    """Calls of one phase in a row, all of a module or of what is below it; ``depth`` modules are around it."""
+
+    module: int
+    phase: str
+    depth: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpan:
+    """One counted step, which stands for ``times`` steps."""
+
+    label: str
+    start: int
+    stop: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """A run on a timeline that begins at 0 ns.
+
+    ``starts[e]`` is when op call ``e`` begins; the last entry is the end. ``free`` calls do no work and
+    have no span; ``left_out`` calls came after as many as a timeline holds.
+    """
+
+    calls: Sequence[CallSpan]
+    modules: Sequence[ModuleSpan]
+    steps: Sequence[StepSpan]
+    starts: Sequence[int]
+    free: int
+    left_out: int
+
+
+def spans(trace: Trace, priced: Sequence[PricedOp], device: DeviceSpec | None, most: int = MOST) -> Spans:
+    """The timeline of a trace whose signature ``i`` has the price ``priced[i]``, of its first ``most`` calls.
+
+    Steps that were not counted because one like them was are not drawn again. Raises :class:`AttnprofError` for
+    a device with a rate that is not positive.
+    """
+    clock = None if device is None else Clock(device, kinds(priced))
+    times = None if clock is None else [clock.op(op) for op in priced]
+    works = [bool(op.cost or op.recompute or op.unknown_bytes) for op in priced]
+    per_second = 10**9 if clock is None else clock.per_second
+
+    calls: list[CallSpan] = []
+    starts, free, ticks = [0], 0, 0
+    for event, signature in enumerate(trace.event_signatures):
+        if works[signature]:
+            if len(calls) == most:
+                break
+            scope = trace.scopes[trace.event_scopes[event]]
+            took = None if times is None else times[signature]
+            length = UNIT_NS if took is None else took.own + took.again
+            ticks += length
+            calls.append(
+                CallSpan(
+                    event,
+                    signature,
+                    scope.module,
+                    "optimizer" if scope.phase == "optimizer_init" else scope.phase,
+                    starts[-1],
+                    _nanoseconds(ticks, per_second),
+                    _bound(took),
+                    None if took is None else length * 10**9 / per_second,
+                    trace.times(event + 1),
+                )
+            )
+        else:
+            free += 1
+        starts.append(_nanoseconds(ticks, per_second))
+    drawn = len(starts) - 1
+    return Spans(
+        calls,
+        list(_modules(calls, trace)),
+        list(_steps(trace, starts)),
+        starts,
+        free,
+        sum(works[signature] for signature in trace.event_signatures[drawn:]),
+    )
+
+
+def _modules(calls: Sequence[CallSpan], trace: Trace) -> Iterator[ModuleSpan]:
+    """A span is open as long as the calls stay in its module, in the same phase and step."""
+    chains = module_paths.chains(trace)
+    ends = iter([*trace.steps, len(trace)])
+    end = next(ends)
+    opened: list[tuple[int, int]] = []  # module and start
+    phase, now = "", 0
+
+    def closed(down_to: int) -> Iterator[ModuleSpan]:
+        while len(opened) > down_to:
+            module, start = opened.pop()
+            if now > start:  # nothing to see of one without length
+                yield ModuleSpan(module, phase, len(opened), start, now)
+
+    for call in calls:
+        chain = chains[call.module]
+        shared = 0
+        if call.phase == phase and call.event < end:
+            pairs = zip(opened, chain, strict=False)
+            shared = next((i for i, (old, new) in enumerate(pairs) if old[0] != new), min(len(opened), len(chain)))
+        yield from closed(shared)
+        while call.event >= end:
+            end = next(ends)
+        opened += [(module, call.start) for module in chain[shared:]]
+        phase, now = call.phase, call.stop
+    yield from closed(0)
+
+
+def _steps(trace: Trace, starts: Sequence[int]) -> Iterator[StepSpan]:
+    ends = steps.step_ends(trace)
+    if not ends:
+        return
+    before, last = 0, len(starts) - 1
+    for (label, _), end in zip(steps.step_calls(trace), ends, strict=False):
+        if end > before >= last:
+            return  # left out
+        yield StepSpan(label, starts[min(before, last)], starts[min(end, last)], trace.times(end))
+        before = end
+
+
+def _bound(took: OpTime | None) -> Bound | None:
+    return took.bound if took is not None and took.own + took.again else None
+
+
+def _nanoseconds(ticks: int, per_second: int) -> int:
+    """Ticks as whole nanoseconds, the nearest."""
+    return (2 * ticks * 10**9 + per_second) // (2 * per_second)

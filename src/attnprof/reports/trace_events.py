@@ -1,0 +1,237 @@
+"""A run as a Chrome trace: JSON that ui.perfetto.dev and chrome://tracing open.
+
+One track per phase, the modules as slices around the op calls in them; a track of steps where some were marked;
+counters of the live memory and of the FLOP/s.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnprof.analysis import module_paths
+from attnprof.analysis.report import PHASES, Report
+from attnprof.analysis.spans import MOST, UNIT_NS, CallSpan, Spans, spans
+from attnprof.core.device import DeviceSpec
+from attnprof.core.errors import AttnprofError
+from attnprof.core.memory import KINDS
+from attnprof.core.tensor import TensorMeta
+from attnprof.reports.files import check_writable, write_bytes
+from attnprof.reports.text import printable
+
+#: The process and, in it, the track of the steps; those of the phases follow.
+_PID, _STEPS = 1, 1
+_TRACKS = {phase: number for number, phase in enumerate(PHASES, _STEPS + 1)}
+#: Tensors that a call lists: fused optimizers take hundreds.
+_TENSORS = 16
+
+
+def check(path: str | os.PathLike[str]) -> Path:
+    """The path, once it is clear that a trace can be written there; asked before a long run.
+
+    Raises :class:`AttnprofError` for a suffix other than .json and .json.gz, and where nothing can be written.
+    """
+    target = Path(path)
+    if not target.name.lower().endswith((".json", ".json.gz")):
+        raise AttnprofError(f'a Chrome trace is a .json or .json.gz file, and "{target}" is neither.')
+    return check_writable(target)
+
+
+def save(report: Report, path: str | os.PathLike[str], device: DeviceSpec | None = None) -> Path:
+    """Write the trace of a run, by its attainable time on a device or, without one, in order alone.
+
+    The same run gives the same bytes. Errors are those of :func:`check`.
+    """
+    target = check(path)
+    content = dumps(report, device).encode("utf-8")
+    if target.suffix.lower() == ".gz":
+        packed = io.BytesIO()
+        with gzip.GzipFile("", "wb", 9, packed, mtime=0) as file:
+            file.write(content)
+        content = packed.getvalue()
+    return write_bytes(target, content)
+
+
+def dumps(report: Report, device: DeviceSpec | None = None, most: int = MOST) -> str:
+    """The trace as JSON, one event per line, of the first ``most`` op calls that do work."""
+    found = spans(report.trace, report.priced, device, most)
+    lines = [json.dumps(event, ensure_ascii=False, allow_nan=False) for event in _events(report, found, device)]
+    other = json.dumps(_about(report, found, device), ensure_ascii=False, indent=1)
+    joined = ",\n".join(lines)
+    return f'{{"displayTimeUnit": "ns",\n"otherData": {other},\n"traceEvents": [\n{joined}\n]}}\n'
+
+
+def _events(report: Report, found: Spans, device: DeviceSpec | None) -> Iterator[dict[str, Any]]:
+    """Names of the tracks, then everything in order of time, what is around before what is in it."""
+    yield from _names(report, found, device)
+    placed: list[tuple[tuple[int, int, int], dict[str, Any]]] = []
+    for event, depth, length in (*_slices(report, found), *_memory(report, found)):
+        placed.append(((event["ns"], -length, depth), event))
+    if device is not None:
+        placed += [((event["ns"], 0, 0), event) for event in _rates(report, found.calls)]
+    for (start, _, _), event in sorted(placed, key=lambda pair: pair[0]):
+        yield {("ts" if key == "ns" else key): _microseconds(start) if key == "ns" else event[key] for key in event}
+
+
+def _names(report: Report, found: Spans, device: DeviceSpec | None) -> Iterator[dict[str, Any]]:
+    model = report.trace.modules[0].class_name or "run"
+    how = f"attainable time on {device.id}" if device is not None else "in order, without time"
+    yield _named("process_name", 0, f"{model}, {how}")
+    ran = {call.phase for call in found.calls}
+    tracks = ([(_STEPS, "steps")] if found.steps else []) + [(_TRACKS[p], p) for p in PHASES if p in ran]
+    for track, name in tracks:
+        yield _named("thread_name", track, name)
+        yield {"name": "thread_sort_index", "ph": "M", "pid": _PID, "tid": track, "args": {"sort_index": track}}
+
+
+def _named(what: str, track: int, name: str) -> dict[str, Any]:
+    return {"name": what, "ph": "M", "pid": _PID, "tid": track, "args": {"name": printable(name)}}
+
+
+def _slices(report: Report, found: Spans) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """Steps, modules and op calls, with how many are around each and how long it is in nanoseconds."""
+    modules = report.trace.modules
+    labels = module_paths.labels(report.trace)
+    chains = module_paths.chains(report.trace)
+    for step in found.steps:
+        args: dict[str, Any] = {"steps": step.times} if step.times > 1 else {}
+        yield _slice(step.label, "step", _STEPS, step.start, step.stop, args), 0, step.stop - step.start
+    for span in found.modules:
+        record = modules[span.module]
+        args = {"module": printable(record.fqn), "class": printable(record.class_name), "phase": span.phase}
+        one = _slice(labels[span.module], "module", _TRACKS[span.phase], span.start, span.stop, args)
+        yield one, span.depth, span.stop - span.start
+    known: dict[tuple[int, int, str], dict[str, Any]] = {}
+    for call in found.calls:
+        key = (call.signature, call.module, call.phase)
+        if key not in known:
+            known[key] = _op_args(report, call)
+        args = known[key]
+        if call.times > 1:
+            args = {**args, "times": call.times}
+        name = report.trace.signatures[call.signature].op
+        one = _slice(name, "op", _TRACKS[call.phase], call.start, call.stop, args)
+        yield one, len(chains[call.module]), call.stop - call.start
+    if found.left_out:
+        text = f"{found.left_out} more op calls are not shown"
+        yield _mark(text, found.starts[-1], {"op calls left out": found.left_out}), 0, 0
+
+
+def _slice(name: str, category: str, track: int, start: int, stop: int, args: dict[str, Any]) -> dict[str, Any]:
+    """A complete event; a mark where it is too short to have a length."""
+    long = {"ph": "X", "ns": start, "dur": _microseconds(stop - start)} if stop > start else None
+    where = long or {"ph": "i", "ns": start, "s": "t"}
+    return {"name": printable(name), "cat": category, **where, "pid": _PID, "tid": track, "args": args}
+
+
+def _mark(name: str, start: int, args: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "cat": "mark", "ph": "i", "ns": start, "s": "p", "pid": _PID, "tid": 0, "args": args}
+
+
+def _op_args(report: Report, call: CallSpan) -> dict[str, Any]:
+    priced = report.priced[call.signature]
+    op, cost, again = priced.signature, priced.cost, priced.recompute
+    args: dict[str, Any] = {
+        "module": printable(report.trace.modules[call.module].fqn),
+        "phase": call.phase,
+        "inputs": _tensors(op.inputs),
+        "outputs": _tensors(op.outs),
+        "matmul FLOPs": cost.matmul_flops,
+        "vector FLOPs": cost.vector_flops,
+        "read bytes": cost.read_bytes,
+        "written bytes": cost.write_bytes,
+    }
+    if again:
+        args["recomputed matmul FLOPs"] = again.matmul_flops
+        args["recomputed vector FLOPs"] = again.vector_flops
+    if priced.status == "unpriced":
+        args["without a formula"] = f"{priced.unknown_bytes} bytes by the default rule, FLOPs not known"
+    if call.attainable_ns is not None:
+        args["attainable ns"] = call.attainable_ns
+    if call.bound is not None:
+        args["bound"] = call.bound
+    return args
+
+
+def _tensors(tensors: Sequence[TensorMeta]) -> str:
+    """``float32[4,8], float32[8,16]``: dtypes and shapes, of very many the first."""
+    rest = len(tensors) - _TENSORS
+    return ", ".join(map(str, tensors[:_TENSORS])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _memory(report: Report, found: Spans) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """Counters of what is live, whenever that changes, and a mark at the peak."""
+    if report.memory is None:
+        return
+    timeline = report.memory.timeline
+    kinds = [kind for kind in KINDS if any(timeline.of(kind))]
+    columns = [timeline.of(kind) for kind in kinds]
+    end = len(found.starts) - 1
+    for index in sorted(range(len(timeline)), key=timeline.events.__getitem__):
+        if timeline.events[index] > end:
+            break
+        counter = {"ph": "C", "ns": found.starts[timeline.events[index]], "pid": _PID}
+        yield {"name": "live memory", **counter, "args": {"bytes": timeline.totals[index]}}, 0, 0
+        by_kind = {kind: column[index] for kind, column in zip(kinds, columns, strict=True)}
+        yield {"name": "live memory by kind", **counter, "args": by_kind}, 0, 0
+    peak = report.memory.peak
+    if peak.event is not None and peak.event <= end:
+        args = {"bytes": peak.bytes, "op": printable(peak.op or ""), "module": printable(peak.module or "")}
+        yield _mark("peak of live memory", found.starts[peak.event], args), 0, 0
+
+
+def _rates(report: Report, calls: Sequence[CallSpan]) -> Iterator[dict[str, Any]]:
+    """A counter of FLOP/s, whenever it changes: those of a call over its own time, and 0 after the last."""
+    rate, end = 0.0, 0
+    for call in calls:
+        if call.stop == call.start or not call.attainable_ns:
+            continue
+        priced = report.priced[call.signature]
+        flops = priced.cost.flops + priced.recompute.flops
+        now = flops / call.attainable_ns * 1e9
+        if now != rate:
+            yield {"name": "FLOP/s", "ph": "C", "ns": call.start, "pid": _PID, "args": {"FLOP/s": now}}
+        rate, end = now, call.stop
+    if rate:
+        yield {"name": "FLOP/s", "ph": "C", "ns": end, "pid": _PID, "args": {"FLOP/s": 0}}
+
+
+def _about(report: Report, found: Spans, device: DeviceSpec | None) -> dict[str, Any]:
+    """What a reader has to know of the trace as a whole."""
+    notes = [*report.notes]
+    if device is None:
+        clock = f"No time: every op call is {UNIT_NS} ns long, in the order they ran. A device gives them times."
+    else:
+        clock = (
+            f"Attainable time on {device.id}, one op call after the other: the greater of arithmetic at its peaks "
+            "and traffic at its bandwidth. Nothing here was measured."
+        )
+        notes += report.roofline_on(device).notes
+    about: dict[str, Any] = {
+        "made by": "attnprof",
+        "clock": clock,
+        "FLOPs": "2 per multiply-add; masks are not deducted",
+        "bytes": "traffic, as if each op ran alone: every distinct input read once, every output written once",
+        "op calls shown": len(found.calls),
+        "op calls without work (views, allocations), not shown": found.free,
+    }
+    if found.left_out:
+        about["op calls left out, after as many as a viewer holds"] = found.left_out
+    if report.trace.repeats:
+        about["repeated"] = "Steps like a counted one are not drawn again: `times` says how many a call stands for."
+    return {**about, "notes": [printable(note) for note in notes]}
+
+
+def _microseconds(nanoseconds: int) -> int | float:
+    """The unit of the format. Perfetto multiplies by 1000 and cuts what is behind the point, so this is never below."""
+    whole, rest = divmod(nanoseconds, 1000)
+    if not rest:
+        return whole
+    value = nanoseconds / 1000
+    return value if int(value * 1000) == nanoseconds else math.nextafter(value, math.inf)
