@@ -47,7 +47,7 @@ def read(path: Path, shown: str = "") -> dict[str, Entry]:
     Raises :class:`LockError` for a file that is no lock file, was damaged, or has conflict markers in it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -63,6 +63,9 @@ def loads(text: str, source: str) -> dict[str, Entry]:
         raise LockError(
             f"{source} has a merge conflict in line {line} ({conflict[1]}): take either side, then update the entries."
         )
+    for heading, lines in _headings(text).items():
+        if len(lines) > 1:
+            raise LockError(f"{source} has {heading} in lines {lines[0]} and {lines[1]}: keep either, then update it.")
     read_toml = reader(source)
     try:
         data = read_toml(text)
@@ -151,6 +154,15 @@ def _line(found: dict[str, Any]) -> Line:
         raise ValueError(f"a line has no {min(unknown)!r}")
     matmul, vector, read_bytes, write_bytes = (as_count(found.get(name, 0)) for name in NUMBERS)
     return Line(matmul, vector, read_bytes, write_bytes, as_texts(found.get("ops", [])))
+
+
+def _headings(text: str) -> dict[str, list[int]]:
+    """The lines that each entry begins in; a merge without a conflict may leave one twice."""
+    found: dict[str, list[int]] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("[run."):
+            found.setdefault(line.rstrip(), []).append(number)
+    return found
 
 
 def _tables(entries: Any) -> Iterator[tuple[str, Any]]:

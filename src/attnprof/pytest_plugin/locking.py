@@ -15,6 +15,8 @@ from attnprof.pytest_plugin.options import Settings
 from attnprof.reports.text import printable
 from attnprof.testing import difference, update_lock
 
+#: Names that are said of those that were written: the rest is in the file.
+_MOST = 10
 _REMEDY = "update on purpose: pytest --attnprof-update"
 
 
@@ -26,15 +28,13 @@ class LockSession:
 
     def __init__(self, settings: Settings, root: Path) -> None:
         self.settings = settings
-        self.collected: set[str] | None = None
         self.gone_elsewhere: set[str] = set()
         self.passed: set[str] = set()
         self.sentences: list[str] = []
         self._root = root
         self._present: dict[str, lock.Entry] | None = None
-        self._taken: dict[str, lock.Entry] = {}
+        self._taken: dict[str, dict[str, list[lock.Entry]]] = {}  # by name and test
         self._checked: dict[str, set[str]] = {}  # names by test
-        self._clashes: dict[str, str] = {}
 
     @property
     def path(self) -> Path:
@@ -83,42 +83,51 @@ class LockSession:
 
     # At the end of a test, where its report arrives
 
-    def take(self, test: str, carried: dict[str, Any], passed: bool) -> None:
-        """What a test checked; its entries are written if it passed."""
+    def take(self, test: str, carried: dict[str, Any]) -> None:
+        """What a test checked; its entries are written if it passes."""
         self._checked.setdefault(test, set()).update(carried["checked"])
-        for name, told in carried.get("entries", {}).items() if passed else ():
+        for name, told in carried.get("entries", {}).items():
             entry = lock.loads(told, "the report of a test")[name]
-            other = self._taken.get(name)
-            if other is not None and other.test != test and other.snapshot != entry.snapshot:
-                self._clashes[name] = f'"{printable(name)}" is the name of two runs that cost not the same, in '
-                self._clashes[name] += f"{other.test} and {test}: name each. Its entry was left as it is."
-            self._taken[name] = entry
+            self._taken.setdefault(name, {}).setdefault(test, []).append(entry)
+
+    def forget(self, test: str) -> None:
+        """What an attempt at a test checked: there is another."""
+        for tests in self._taken.values():
+            tests.pop(test, None)
 
     # At the end of the session
 
-    def gone(self, whole: bool) -> set[str]:
-        """Entries whose test is there no more: its file is gone, or was collected whole and has it not."""
+    def gone(self, collected: set[str] | None) -> set[str]:
+        """Entries whose test is there no more: its file is gone, or was collected whole and has it not.
+
+        ``collected`` are all tests of the files that were; None where files were collected in part.
+        """
         try:
             present = self.entries()
         except AttnprofError:
             return set()
-        files = {test.partition("::")[0] for test in self.collected or ()} if whole else set()
+        known = collected or set()
+        files = {test.partition("::")[0] for test in known}
         return {
             name
             for name, entry in present.items()
             if entry.test and (file := entry.test.partition("::")[0])
-            if (file in files and entry.test not in (self.collected or ())) or not (self._root / file).exists()
+            if (file in files and entry.test not in known) or not (self._root / file).exists()
         }
 
-    def finish(self, whole: bool) -> bool:
-        """Write what is to be written and say what there is to say; whether nothing went wrong."""
+    def finish(self, collected: set[str] | None, failed: set[str]) -> bool:
+        """Write what is to be written and say what there is to say; whether nothing went wrong.
+
+        For ``collected`` see :meth:`gone`. ``failed`` are the tests that did not pass: what they checked is not
+        written.
+        """
         settings = self.settings
         checked = {name for names in self._checked.values() for name in names}
         try:
             present = self.entries()
-            unused = {n for n, entry in present.items() if entry.test in self.passed}
-            stale = sorted((unused | self.gone(whole) | self.gone_elsewhere) - checked)
-            new = {name: entry for name, entry in self._taken.items() if name not in self._clashes}
+            new, clashes = self._to_write(present, failed)
+            unused = {n for n, entry in present.items() if entry.test in self.passed - failed}
+            stale = sorted((unused | self.gone(collected) | self.gone_elsewhere) - checked)
             if settings.update and (new or (settings.prune and stale)):
                 changed = [n for n, entry in new.items() if present.get(n) != entry]
                 update_lock(settings.lock, new, stale if settings.prune else ())
@@ -132,12 +141,37 @@ class LockSession:
             self.sentences.append(
                 f"{self.path}: no test checks {names} any more. Delete: pytest --attnprof-update --attnprof-prune"
             )
-        self.sentences += self._clashes.values()
-        return not self._clashes
+        self.sentences += clashes
+        return not clashes
+
+    def _to_write(self, present: dict[str, lock.Entry], failed: set[str]) -> tuple[dict[str, lock.Entry], list[str]]:
+        """The entry of each name that has one, and a sentence for each that has several.
+
+        Of several tests that check one name, the entry is of the one it was of; else of the first by name.
+        """
+        new: dict[str, lock.Entry] = {}
+        clashes: list[str] = []
+        for name, tests in self._taken.items():
+            entries = [entry for test in sorted(tests.keys() - failed) for entry in tests[test]]
+            if not entries:
+                continue
+            if any(other.snapshot != entries[0].snapshot for other in entries):
+                told = f'"{printable(name)}" is the name of two runs that cost not the same, in '
+                told += " and ".join(dict.fromkeys(printable(entry.test) for entry in entries))
+                clashes.append(f"{told}: name each. Its entry was left as it is.")
+            else:
+                was = present.get(name)
+                new[name] = next((entry for entry in entries if was and entry.test == was.test), entries[0])
+        return new, clashes
 
     def _wrote(self, changed: list[str], ran: int, pruned: list[str]) -> str:
         if not changed and not pruned:
             return f"{self.path}: {ran} {'entry is' if ran == 1 else 'entries are'} up to date."
-        what = [f"wrote {', '.join(map(printable, changed))}"] if changed else []
-        what += [f"deleted {', '.join(map(printable, pruned))}"] if pruned else []
+        what = [f"wrote {_few(changed)}"] if changed else []
+        what += [f"deleted {_few(pruned)}"] if pruned else []
         return f"{self.path}: {'; '.join(what)}."
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(map(printable, names[:_MOST])) + more

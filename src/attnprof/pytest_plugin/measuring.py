@@ -23,10 +23,10 @@ _ENTRY = "passed"
 class Measured:
     """A test that is being counted. What it cost when it last passed is kept in pytest's cache, if there is one."""
 
-    def __init__(self, item: pytest.Item, limits: tuple[Budget, ...], memory: bool) -> None:
+    def __init__(self, item: pytest.Item, test: str, limits: tuple[Budget, ...], memory: bool) -> None:
         self._limits = limits
         self._cache: Any = getattr(item.config, "cache", None)
-        self._key = f"attnprof/{hashlib.sha256(item.nodeid.encode()).hexdigest()[:24]}"
+        self._key = f"attnprof/{hashlib.sha256(test.encode()).hexdigest()[:24]}"
         memory = memory or any(limit.quantity == "memory_bytes" for limit in limits)
         self.profile = Profile(memory=memory, recount_every=1)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: The attribute of a test report that carries what was counted, from a worker of xdist too.
 CARRIED = "attnprof_counts"
+#: The node id of a test as it was collected: xdist appends the group of ``--dist loadgroup`` to the other.
+_COLLECTED_AS = pytest.StashKey[str]()
 
 
 class AttnprofSession:
@@ -33,6 +35,8 @@ class AttnprofSession:
         self.item: pytest.Item | None = None
         self._carried: dict[str, Any] = {}
         self._not_passed: set[str] = set()
+        self._collected: set[str] = set()
+        self._broken = False  # some test could not be collected
         self._lock: LockSession | None = None
         self._is_worker = hasattr(config, "workerinput")
         checkers.append(self.check)
@@ -55,13 +59,16 @@ class AttnprofSession:
             from attnprof.core.errors import AttnprofError
 
             raise AttnprofError("check() belongs inside a test: no test is running.")
-        self.lock.check(report, name or self.item.nodeid, tolerance, self.item.nodeid, self._carried)
+        test = _collected_as(self.item)
+        self.lock.check(report, name or test, tolerance, test, self._carried)
 
     # A test
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         self.item, self._carried = item, {}
+        if _collected_as(item) != item.nodeid:
+            self._carried["test"] = _collected_as(item)
         try:
             return (yield)
         finally:
@@ -81,7 +88,7 @@ class AttnprofSession:
             return (yield)
         from attnprof.pytest_plugin.measuring import Measured
 
-        measured = Measured(item, limits, memory=settings.counts_all)
+        measured = Measured(item, _collected_as(item), limits, memory=settings.counts_all)
         try:
             with measured.profile:
                 result = yield
@@ -119,39 +126,47 @@ class AttnprofSession:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._is_worker:
             return
+        carried = json.loads(getattr(report, CARRIED, "{}"))
+        test = carried.get("test", report.nodeid)
+        if report.when == "setup":  # begins, and perhaps once more: only the last of several attempts counts
+            self._not_passed.discard(test)
+            self.differs.pop(test, None)
+            if self._lock is not None:
+                self.lock.forget(test)
         if not report.passed:
-            self._not_passed.add(report.nodeid)
+            self._not_passed.add(test)
         if report.when == "call" and report.passed and self._keeps_lock:
-            self.lock.passed.add(report.nodeid)
-        text = getattr(report, CARRIED, None)
-        if text is None:
-            return
-        carried = json.loads(text)
+            self.lock.passed.add(test)
         if "counts" in carried:
-            self.counted[report.nodeid] = {"outcome": report.outcome, **carried["counts"]}
+            self.counted[test] = {"outcome": report.outcome, **carried["counts"]}
         if "differs" in carried:
-            self.differs[report.nodeid] = carried["differs"]
+            self.differs.setdefault(test, {}).update(carried["differs"])
         if "checked" in carried:
-            self.lock.take(report.nodeid, carried, report.nodeid not in self._not_passed)
+            self.lock.take(test, carried)
 
     @property
     def _keeps_lock(self) -> bool:
         return self._lock is not None or self.settings.update or self.settings.lock.exists()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if self._keeps_lock:
-            self.lock.collected = {item.nodeid for item in items}
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Before any plugin selects, or gives it another name."""
+        item.stash[_COLLECTED_AS] = item.nodeid
+        self._collected.add(item.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._broken |= report.failed
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        whole = not self.config.getoption("lf", False) and not any("::" in argument for argument in self.config.args)
+        partly = self._broken or self.config.getoption("lf", False)
+        partly = partly or any("::" in argument for argument in self.config.args)
+        collected = None if partly else self._collected
         if self._is_worker:
             if self._keeps_lock:
                 output: dict[str, Any] = self.config.workeroutput  # type: ignore[attr-defined]
-                output[CARRIED] = json.dumps(sorted(self.lock.gone(whole)))
+                output[CARRIED] = json.dumps(sorted(self.lock.gone(collected)))
             return
-        if self._keeps_lock and not self.lock.finish(whole):
+        if self._keeps_lock and not self.lock.finish(collected, self._not_passed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.settings.json or self.settings.markdown:
             from attnprof.pytest_plugin.summary import write_files
@@ -175,6 +190,10 @@ class AttnprofSession:
         terminalreporter.section("attnprof", sep="-")
         for line in [*lines, *from_lock, *self.written]:
             terminalreporter.write_line(line)
+
+
+def _collected_as(item: pytest.Item) -> str:
+    return item.stash.get(_COLLECTED_AS, item.nodeid)
 
 
 def _is_budget(error: BaseException) -> bool:
