@@ -157,8 +157,11 @@ def _asserted(
     return report
 
 
-def require(report: Report, limits: Sequence[Budget], before: Snapshot | None = None) -> None:
-    """Raise :class:`BudgetError` unless a run keeps every budget; ``before`` is an earlier run that kept them."""
+def require(report: Report, limits: Sequence[Budget], before: Snapshot | None = None, compared: str = "") -> None:
+    """Raise :class:`BudgetError` unless a run keeps every budget.
+
+    ``before`` is an earlier run that kept them, and ``compared`` a line on which that is, or why there is none.
+    """
     __tracebackhide__ = True
     broken = [finding for limit in limits if not (finding := hold(report, limit)).holds]
     broken.sort(key=lambda finding: bool(finding.budget.phase or finding.budget.module))  # the whole comes first
@@ -170,8 +173,11 @@ def require(report: Report, limits: Sequence[Budget], before: Snapshot | None = 
         grown = changes is not None and finding.budget.quantity != "unpriced" and bool(changes.modules)
         found = text.module_changes(changes) if changes is not None and grown else text.parts(finding)
         lines += [text.verdict(finding), *(f"  {line}" for line in found)]
+    if changes is not None and not changes:
+        compared += ": it costs the same, and the limit is new or lower"
     if changes is not None and changes.environment:
-        lines.append(f"  since this last passed: {'; '.join(text.environment(changes))}")
+        compared += f"; {'; '.join(text.environment(changes))}"
+    lines += [f"  {compared}"] if compared else []
     details = [line for finding in broken for line in text.parts(finding, most=None)]
     raise BudgetError("\n".join(lines), "\n".join(details))
 

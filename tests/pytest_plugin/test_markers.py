@@ -36,6 +36,7 @@ def test_a_failure_is_short(pytester: pytest.Pytester) -> None:
         verdict,
         f"  (Net).up    {up()} FLOP  aten.addmm.default float32 [16] [4,8] [8,16]",
         f"  (Net).down  {down()} FLOP  aten.addmm.default float32 [8] [4,16] [16,8]",
+        "  not compared: it has not passed here yet",
         "at test_a_failure_is_short.py:19",
     ]
 
@@ -47,9 +48,13 @@ def test_since_it_last_passed(pytester: pytest.Pytester) -> None:
     text = run(pytester, body.format(32), failed=1)
     assert f"(Net).up    forward  {up()} → {up(32)} FLOP (+100%)" in text
     assert "aten.addmm.default float32 [32] [4,8] [8,32], was [16] [4,8] [8,16]" in text
+    assert "  compared with when it last passed here (pytest's cache)\n" in text
     text = again(pytester, "-p", "no:cacheprovider", failed=1)
     assert f"(Net).up    {up(32)} FLOP  aten.addmm.default" in text
     assert "→" not in text
+    assert "  not compared: pytest has no cache here\n" in text
+    text = run(pytester, body.format("").replace("3 kFLOP", "2 kFLOP"), failed=1)
+    assert "last passed here (pytest's cache): it costs the same, and the limit is new or lower\n" in text
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,11 @@ from attnprof.core.units import factor
 _NUMBER = r"(?P<number>\d+(?:_\d+)*(?:\.\d+)?)"
 _AMOUNT = re.compile(rf"{_NUMBER} ?(?P<prefix>[A-Za-z]*?)(?P<unit>FLOPs?|MACs?|B)", re.ASCII)
 _PERCENT = re.compile(rf"{_NUMBER} ?%", re.ASCII)
+#: What people write for a unit, in any case and with spaces before the unit.
+_NEARLY = re.compile(rf"{_NUMBER} *(?P<prefix>[kmgtpez]?i?) *(?P<unit>flop|mac|b|byte)s?", re.ASCII | re.IGNORECASE)
+_PREFIXES = {"flops": ("", *"kMGTPEZ"), "bytes": ("", *"kMGTPE", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")}
 _GRAMMAR = {
-    "flops": 'NUMBER UNIT, the unit FLOP or MAC (2 FLOP) with k, M, G, T, P or E before it: "4.2 GFLOP", "310 MMAC"',
+    "flops": 'NUMBER UNIT, the unit FLOP or MAC (2 FLOP) with k, M, G, T, P, E or Z before it: "4.2 GFLOP", "310 MMAC"',
     "bytes": 'NUMBER UNIT, the unit B with k, M, G, T, P, E or Ki, Mi, Gi, Ti, Pi, Ei before it: "120 MB", "1.5 GiB"',
 }
 
@@ -97,7 +100,7 @@ def _read(amount: str | int, kind: str) -> int:
     if found is None or (found["unit"] == "B") != (kind == "bytes"):
         raise _refused(amount, kind, _hint(text, kind))
     scale = factor(found["prefix"])
-    if scale is None or (kind == "flops" and found["prefix"].endswith("i")):
+    if scale is None or found["prefix"] not in _PREFIXES[kind]:
         raise _refused(amount, kind, f' There is no prefix "{found["prefix"]}"{_prefix_hint(found["prefix"], kind)}.')
     value = Fraction(found["number"].replace("_", "")) * scale * (2 if found["unit"].startswith("MAC") else 1)
     if value.denominator != 1:
@@ -123,7 +126,19 @@ def _hint(text: str, kind: str) -> str:
         return " It has no unit."
     if re.match(r"[\d.]+,\d", text):
         return " Digits are grouped with _ and fractions have a point."
+    if nearly := _NEARLY.fullmatch(text):
+        return _meant(nearly, kind)
     return ""
+
+
+def _meant(nearly: re.Match[str], kind: str) -> str:
+    """The right spelling of what is nearly one."""
+    prefix, unit = nearly["prefix"].upper().replace("I", "i"), nearly["unit"].upper()
+    prefix = "k" if prefix == "K" else prefix
+    unit = "B" if unit == "BYTE" else unit
+    if (unit == "B") != (kind == "bytes"):
+        return f" {unit} is a unit of {'bytes' if unit == 'B' else 'flops'}."
+    return f' Did you mean "{nearly["number"]} {prefix}{unit}"?' if prefix in _PREFIXES[kind] else ""
 
 
 def _prefix_hint(prefix: str, kind: str) -> str:

@@ -63,7 +63,7 @@ class Measured:
             return
         before = self._last()
         try:
-            require(self.report, self._limits, before)
+            require(self.report, self._limits, before, self._compared(before))
         except BudgetError:
             raise
         except AttnprofError as error:
@@ -71,6 +71,12 @@ class Measured:
         now = snapshot(self.report)
         if self._cache is not None and now != before:
             self._cache.set(self._key, lock.dumps({_ENTRY: lock.Entry(now)}))
+
+    def _compared(self, before: Snapshot | None) -> str:
+        """What a failure is compared with, or why with nothing."""
+        if before is not None:
+            return "compared with when it last passed here (pytest's cache)"
+        return f"not compared: {'pytest has no cache here' if self._cache is None else 'it has not passed here yet'}"
 
     def _last(self) -> Snapshot | None:
         text = None if self._cache is None else self._cache.get(self._key, None)
