@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from attnprof.analysis import module_paths, steps
 from attnprof.analysis.roofline_clock import Clock, OpTime, kinds
@@ -20,8 +21,8 @@ from attnprof.core.work import PricedOp
 
 #: How long a call is where no device gives it a time.
 UNIT_NS = 1_000
-#: Calls that a timeline has at most: viewers hold a few hundred thousand.
-MOST = 200_000
+#: Calls that a timeline has at most: with the modules and counters around them, viewers hold not many more.
+MOST = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ def spans(trace: Trace, priced: Sequence[PricedOp], device: DeviceSpec | None, m
     works = [bool(op.cost or op.recompute or op.unknown_bytes) for op in priced]
     per_second = 10**9 if clock is None else clock.per_second
 
+    repeated = _repeated(trace)
     calls: list[CallSpan] = []
     starts, free, ticks = [0], 0, 0
     for event, signature in enumerate(trace.event_signatures):
@@ -111,7 +113,7 @@ def spans(trace: Trace, priced: Sequence[PricedOp], device: DeviceSpec | None, m
                     _nanoseconds(ticks, per_second),
                     _bound(took),
                     None if took is None else length * 10**9 / per_second,
-                    trace.times(event + 1),
+                    repeated[event],
                 )
             )
         else:
@@ -166,6 +168,15 @@ def _steps(trace: Trace, starts: Sequence[int]) -> Iterator[StepSpan]:
             return  # left out
         yield StepSpan(label, starts[min(before, last)], starts[min(end, last)], trace.times(end))
         before = end
+
+
+def _repeated(trace: Trace) -> list[int]:
+    """How many times each op call ran: once, and in every step that is taken to be like its own."""
+    changes = [1] + [0] * len(trace)
+    for repeat in trace.repeats:
+        changes[repeat.start] += repeat.times
+        changes[repeat.stop] -= repeat.times
+    return list(accumulate(changes))
 
 
 def _bound(took: OpTime | None) -> Bound | None:

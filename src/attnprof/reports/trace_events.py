@@ -12,18 +12,23 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from attnprof.analysis import module_paths
 from attnprof.analysis.report import PHASES, Report
-from attnprof.analysis.spans import MOST, UNIT_NS, CallSpan, Spans, spans
+from attnprof.analysis.spans import MOST, UNIT_NS, CallSpan, ModuleSpan, Spans, StepSpan, spans
 from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
 from attnprof.core.memory import KINDS
 from attnprof.core.tensor import TensorMeta
 from attnprof.reports.files import check_writable, write_bytes
 from attnprof.reports.text import printable
+
+_Event = dict[str, Any]
+#: Start and length in nanoseconds, how many slices are around, and the event.
+_Placed = tuple[int, int, int, _Event]
 
 #: The process and, in it, the track of the steps; those of the phases follow.
 _PID, _STEPS = 1, 1
@@ -61,25 +66,22 @@ def save(report: Report, path: str | os.PathLike[str], device: DeviceSpec | None
 def dumps(report: Report, device: DeviceSpec | None = None, most: int = MOST) -> str:
     """The trace as JSON, one event per line, of the first ``most`` op calls that do work."""
     found = spans(report.trace, report.priced, device, most)
-    lines = [json.dumps(event, ensure_ascii=False, allow_nan=False) for event in _events(report, found, device)]
     other = json.dumps(_about(report, found, device), ensure_ascii=False, indent=1)
-    joined = ",\n".join(lines)
-    return f'{{"displayTimeUnit": "ns",\n"otherData": {other},\n"traceEvents": [\n{joined}\n]}}\n'
+    lines = ",\n".join(_lines(report, found, device))
+    return f'{{"displayTimeUnit": "ns",\n"otherData": {other},\n"traceEvents": [\n{lines}\n]}}\n'
 
 
-def _events(report: Report, found: Spans, device: DeviceSpec | None) -> Iterator[dict[str, Any]]:
+def _lines(report: Report, found: Spans, device: DeviceSpec | None) -> Iterator[str]:
     """Names of the tracks, then everything in order of time, what is around before what is in it."""
-    yield from _names(report, found, device)
-    placed: list[tuple[tuple[int, int, int], dict[str, Any]]] = []
-    for event, depth, length in (*_slices(report, found), *_memory(report, found)):
-        placed.append(((event["ns"], -length, depth), event))
-    if device is not None:
-        placed += [((event["ns"], 0, 0), event) for event in _rates(report, found.calls)]
-    for (start, _, _), event in sorted(placed, key=lambda pair: pair[0]):
-        yield {("ts" if key == "ns" else key): _microseconds(start) if key == "ns" else event[key] for key in event}
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    yield from map(encode, _names(report, found, device))
+    drawn = chain(_slices(report, found), _memory(report, found), () if device is None else _rates(report, found.calls))
+    placed = [((start, -length, depth), encode(event)) for start, length, depth, event in drawn]
+    placed.sort(key=lambda pair: pair[0])
+    yield from (line for _, line in placed)
 
 
-def _names(report: Report, found: Spans, device: DeviceSpec | None) -> Iterator[dict[str, Any]]:
+def _names(report: Report, found: Spans, device: DeviceSpec | None) -> Iterator[_Event]:
     model = report.trace.modules[0].class_name or "run"
     how = f"attainable time on {device.id}" if device is not None else "in order, without time"
     yield _named("process_name", 0, f"{model}, {how}")
@@ -90,54 +92,58 @@ def _names(report: Report, found: Spans, device: DeviceSpec | None) -> Iterator[
         yield {"name": "thread_sort_index", "ph": "M", "pid": _PID, "tid": track, "args": {"sort_index": track}}
 
 
-def _named(what: str, track: int, name: str) -> dict[str, Any]:
+def _named(what: str, track: int, name: str) -> _Event:
     return {"name": what, "ph": "M", "pid": _PID, "tid": track, "args": {"name": printable(name)}}
 
 
-def _slices(report: Report, found: Spans) -> Iterator[tuple[dict[str, Any], int, int]]:
-    """Steps, modules and op calls, with how many are around each and how long it is in nanoseconds."""
-    modules = report.trace.modules
-    labels = module_paths.labels(report.trace)
-    chains = module_paths.chains(report.trace)
+def _slices(report: Report, found: Spans) -> Iterator[_Placed]:
+    """Steps, modules and op calls."""
+    modules, chains = report.trace.modules, module_paths.chains(report.trace)
+    labels = [printable(label) for label in module_paths.labels(report.trace)]
+    ops = [printable(signature.op) for signature in report.trace.signatures]
     for step in found.steps:
-        args: dict[str, Any] = {"steps": step.times} if step.times > 1 else {}
-        yield _slice(step.label, "step", _STEPS, step.start, step.stop, args), 0, step.stop - step.start
+        args: _Event = {"steps": step.times} if step.times > 1 else {}
+        yield _slice(printable(step.label), "step", _STEPS, step, 0, args)
     for span in found.modules:
         record = modules[span.module]
         args = {"module": printable(record.fqn), "class": printable(record.class_name), "phase": span.phase}
-        one = _slice(labels[span.module], "module", _TRACKS[span.phase], span.start, span.stop, args)
-        yield one, span.depth, span.stop - span.start
-    known: dict[tuple[int, int, str], dict[str, Any]] = {}
+        yield _slice(labels[span.module], "module", _TRACKS[span.phase], span, span.depth, args)
+    known: dict[tuple[int, int, str], _Event] = {}
     for call in found.calls:
         key = (call.signature, call.module, call.phase)
         if key not in known:
             known[key] = _op_args(report, call)
-        args = known[key]
-        if call.times > 1:
-            args = {**args, "times": call.times}
-        name = report.trace.signatures[call.signature].op
-        one = _slice(name, "op", _TRACKS[call.phase], call.start, call.stop, args)
-        yield one, len(chains[call.module]), call.stop - call.start
+        args = known[key] if call.times == 1 else {**known[key], "times": call.times}
+        yield _slice(ops[call.signature], "op", _TRACKS[call.phase], call, len(chains[call.module]), args)
     if found.left_out:
         text = f"{found.left_out} more op calls are not shown"
-        yield _mark(text, found.starts[-1], {"op calls left out": found.left_out}), 0, 0
+        yield _mark(text, found.starts[-1], {"op calls left out": found.left_out})
 
 
-def _slice(name: str, category: str, track: int, start: int, stop: int, args: dict[str, Any]) -> dict[str, Any]:
+def _slice(
+    name: str, category: str, track: int, span: StepSpan | ModuleSpan | CallSpan, depth: int, args: _Event
+) -> _Placed:
     """A complete event; a mark where it is too short to have a length."""
-    long = {"ph": "X", "ns": start, "dur": _microseconds(stop - start)} if stop > start else None
-    where = long or {"ph": "i", "ns": start, "s": "t"}
-    return {"name": printable(name), "cat": category, **where, "pid": _PID, "tid": track, "args": args}
+    length = span.stop - span.start
+    start = {"ts": _microseconds(span.start)}
+    where = {"ph": "X", **start, "dur": _microseconds(length)} if length else {"ph": "i", **start, "s": "t"}
+    event = {"name": name, "cat": category, **where, "pid": _PID, "tid": track, "args": args}
+    return span.start, length, depth, event
 
 
-def _mark(name: str, start: int, args: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "cat": "mark", "ph": "i", "ns": start, "s": "p", "pid": _PID, "tid": 0, "args": args}
+def _mark(name: str, start: int, args: _Event) -> _Placed:
+    where = {"ph": "i", "ts": _microseconds(start), "s": "p", "pid": _PID, "tid": 0}
+    return start, 0, 0, {"name": name, "cat": "mark", **where, "args": args}
 
 
-def _op_args(report: Report, call: CallSpan) -> dict[str, Any]:
+def _counter(name: str, start: int, args: _Event) -> _Placed:
+    return start, 0, 0, {"name": name, "ph": "C", "ts": _microseconds(start), "pid": _PID, "args": args}
+
+
+def _op_args(report: Report, call: CallSpan) -> _Event:
     priced = report.priced[call.signature]
     op, cost, again = priced.signature, priced.cost, priced.recompute
-    args: dict[str, Any] = {
+    args: _Event = {
         "module": printable(report.trace.modules[call.module].fqn),
         "phase": call.phase,
         "inputs": _tensors(op.inputs),
@@ -165,7 +171,7 @@ def _tensors(tensors: Sequence[TensorMeta]) -> str:
     return ", ".join(map(str, tensors[:_TENSORS])) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _memory(report: Report, found: Spans) -> Iterator[tuple[dict[str, Any], int, int]]:
+def _memory(report: Report, found: Spans) -> Iterator[_Placed]:
     """Counters of what is live, whenever that changes, and a mark at the peak."""
     if report.memory is None:
         return
@@ -176,17 +182,17 @@ def _memory(report: Report, found: Spans) -> Iterator[tuple[dict[str, Any], int,
     for index in sorted(range(len(timeline)), key=timeline.events.__getitem__):
         if timeline.events[index] > end:
             break
-        counter = {"ph": "C", "ns": found.starts[timeline.events[index]], "pid": _PID}
-        yield {"name": "live memory", **counter, "args": {"bytes": timeline.totals[index]}}, 0, 0
+        start = found.starts[timeline.events[index]]
+        yield _counter("live memory", start, {"bytes": timeline.totals[index]})
         by_kind = {kind: column[index] for kind, column in zip(kinds, columns, strict=True)}
-        yield {"name": "live memory by kind", **counter, "args": by_kind}, 0, 0
+        yield _counter("live memory by kind", start, by_kind)
     peak = report.memory.peak
     if peak.event is not None and peak.event <= end:
         args = {"bytes": peak.bytes, "op": printable(peak.op or ""), "module": printable(peak.module or "")}
-        yield _mark("peak of live memory", found.starts[peak.event], args), 0, 0
+        yield _mark("peak of live memory", found.starts[peak.event], args)
 
 
-def _rates(report: Report, calls: Sequence[CallSpan]) -> Iterator[dict[str, Any]]:
+def _rates(report: Report, calls: Sequence[CallSpan]) -> Iterator[_Placed]:
     """A counter of FLOP/s, whenever it changes: those of a call over its own time, and 0 after the last."""
     rate, end = 0.0, 0
     for call in calls:
@@ -196,13 +202,13 @@ def _rates(report: Report, calls: Sequence[CallSpan]) -> Iterator[dict[str, Any]
         flops = priced.cost.flops + priced.recompute.flops
         now = flops / call.attainable_ns * 1e9
         if now != rate:
-            yield {"name": "FLOP/s", "ph": "C", "ns": call.start, "pid": _PID, "args": {"FLOP/s": now}}
+            yield _counter("FLOP/s", call.start, {"FLOP/s": now})
         rate, end = now, call.stop
     if rate:
-        yield {"name": "FLOP/s", "ph": "C", "ns": end, "pid": _PID, "args": {"FLOP/s": 0}}
+        yield _counter("FLOP/s", end, {"FLOP/s": 0})
 
 
-def _about(report: Report, found: Spans, device: DeviceSpec | None) -> dict[str, Any]:
+def _about(report: Report, found: Spans, device: DeviceSpec | None) -> _Event:
     """What a reader has to know of the trace as a whole."""
     notes = [*report.notes]
     if device is None:
@@ -213,7 +219,7 @@ def _about(report: Report, found: Spans, device: DeviceSpec | None) -> dict[str,
             "and traffic at its bandwidth. Nothing here was measured."
         )
         notes += report.roofline_on(device).notes
-    about: dict[str, Any] = {
+    about: _Event = {
         "made by": "attnprof",
         "clock": clock,
         "FLOPs": "2 per multiply-add; masks are not deducted",
