@@ -2,51 +2,95 @@
 
 from __future__ import annotations
 
-import weakref
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
+from enum import Enum
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from attnprof.capture.carried import carried
 from attnprof.capture.signatures import PLAIN
 
 #: Values that a program branches on are part of a key; a float is not, as few programs do.
-_VALUES = (bool, int, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+_VALUES = (
+    bool, int, str, bytes, type(None), torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format,
+    Enum, type, range, BuiltinFunctionType,
+)  # fmt: skip
+#: Those that autocast can be on for.
+_DEVICES = ("cpu", *([torch._C._get_accelerator().type] if torch.accelerator.is_available() else []))
+_is_traced = torch._C._get_tracing_state
+_saved_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+_transforms = torch._C._functorch.peek_interpreter_stack
 
 
 class Flags:
     """What a program may switch in a model between two calls: its modules' modes, which weights are frozen, which
-    have a gradient that the next one is added to."""
+    have a gradient that the next one is added to; and what it may replace: modules, parameters, hooks.
+    """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._modules = [weakref.ref(module) for module in model.modules()]
-        self._parameters = [weakref.ref(parameter) for parameter in model.parameters()]
+    def __init__(self) -> None:
+        self._known: dict[Hashable, int] = {}
 
-    def key(self) -> Hashable:
-        """Equal when nothing was switched."""
+    def key(self, model: nn.Module) -> int:
+        """Equal when nothing was switched or replaced by something of another size or kind."""
+        found: list[Any] = []
+        seen: set[int] = set()
+        todo: list[nn.Module | None] = [model]
         with torch._C.DisableTorchFunction():
-            return (
-                tuple([m.training for ref in self._modules if (m := ref()) is not None]),
-                tuple([p.requires_grad + 2 * (p.grad is None) for ref in self._parameters if (p := ref()) is not None]),
-            )
+            while todo:
+                module = todo.pop()
+                if module is None or id(module) in seen:
+                    continue
+                seen.add(id(module))
+                kept = module.__dict__
+                hooks = len(kept["_forward_hooks"]) + len(kept["_forward_pre_hooks"]) + len(kept["_backward_hooks"])
+                found += (module.__class__, module.training, hooks)
+                for p in module._parameters.values():
+                    if p.__class__ is nn.Parameter:
+                        found += (p.requires_grad + 2 * (p.grad is None), p.numel(), p.dtype)
+                    elif p is not None:
+                        found += (p.requires_grad, *_of_other(p))
+                todo += module._modules.values()
+        key = tuple(found)
+        number = self._known.get(key)
+        if number is None:
+            number = self._known[key] = len(self._known)
+        return number
 
 
-def key_of(flags: Flags, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hashable:
+def _of_other(parameter: Tensor) -> tuple[Any, ...]:
+    """Of what is in the place of a parameter: a lazy one, a subclass, or what ``functional_call`` put there."""
+    if is_lazy(parameter):
+        return (type(parameter),)
+    return type(parameter), not parameter.is_leaf or parameter.grad is None, parameter.shape, parameter.dtype
+
+
+def key_of(flags: Flags, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hashable:
     """The tensors of a call, by shape, dtype, device and whether they need a gradient, its values, and its modes."""
+    if _is_traced():
+        return "traced"
     return (
         tuple(map(_key, args)),
-        tuple((name, _key(value)) for name, value in kwargs.items()) if kwargs else (),
-        flags.key(),
+        tuple([(name, _key(value)) for name, value in kwargs.items()]) if kwargs else (),
+        flags.key(model),
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
-        _autocast(args, kwargs) if torch._C._is_any_autocast_enabled() else None,
+        _autocast() if torch._C._is_any_autocast_enabled() else None,
+        None if _saved_hooks(False) is None else True,
+        None if _transforms() is None else _transformed(args, kwargs),
     )
 
 
 def label_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """The call's tensors as text: ``float32[8,64], mask=bool[8]``."""
+    if _is_traced():
+        return "torch.jit.trace"
     with torch._C.DisableTorchFunction():
         return ", ".join(_texts(args, kwargs)) or "no tensor input"
 
@@ -74,6 +118,22 @@ def _key(value: Any) -> Hashable:
         return kind, tuple((str(name), _key(item)) for name, item in value.items())
     if isinstance(value, list | tuple):
         return kind, tuple(map(_key, value))
+    if isinstance(value, FunctionType):
+        return value.__code__, _key(value.__defaults__), tuple([_key(c.cell_contents) for c in value.__closure__ or ()])
+    if isinstance(value, MethodType):
+        return value.__func__.__code__, _key(value.__self__)
+    if isinstance(value, partial):
+        return kind, _key(value.func), _key(value.args), _key(value.keywords)
+    if isinstance(value, nn.Module):
+        return kind, id(value)
+    if isinstance(value, numpy.ndarray | numpy.generic):
+        return kind, value.shape, value.dtype.str, value.item() if value.ndim == 0 and value.dtype.kind in "biu" else 0
+    if isinstance(value, set | frozenset):
+        return kind, len(value)
+    if dataclasses.is_dataclass(value):
+        return kind, tuple([_key(getattr(value, field.name, None)) for field in dataclasses.fields(value)])
+    if isinstance(value, SimpleNamespace):
+        return kind, _key(vars(value))
     with torch._C.DisableTorchFunction():  # a cache, an output: by the tensors that it carries
         return kind, tuple((_sizes(t), t.dtype, t.device, t.requires_grad) for t in carried(value))
 
@@ -94,6 +154,11 @@ def _shape(tensor: Tensor) -> tuple[int, ...]:
         return (tensor.size(0),) if tensor.is_nested else tuple(tensor.shape)
 
 
-def _autocast(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hashable:
-    devices = {t.device.type for t in carried((list(args), dict(kwargs)))}
-    return tuple((d, torch.get_autocast_dtype(d)) for d in sorted(devices) if torch.is_autocast_enabled(d))
+def _autocast() -> Hashable:
+    return tuple([torch.get_autocast_dtype(d) if torch.is_autocast_enabled(d) else None for d in _DEVICES])
+
+
+def _transformed(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hashable:
+    """Under ``vmap`` and its like: what the tensors are that it wrapped."""
+    with torch._C.DisableTorchFunction():
+        return tuple([_sizes(t) for t in carried((list(args), dict(kwargs)))])

@@ -10,34 +10,43 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Mapping
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import nn
 from torch.compiler import is_compiling
+from torch.jit._recursive import ignored_attributes
 
 _NAME = "_compiled_call_impl"
 _current_task = torch._C._current_graph_task_id
 
 
 class Interception:
-    """Tells ``before(model, args, kwargs)`` of each call of a module from outside of itself and of any backward."""
+    """Tells ``before(model, args, kwargs)`` of each call of a module from outside of itself and of any backward, and
+    ``failed()`` when an exception ended it.
+    """
 
     def __init__(
-        self, model: nn.Module, before: Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any]], None]
+        self,
+        model: nn.Module,
+        before: Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any]], None],
+        failed: Callable[[], None],
     ) -> None:
         self._model = weakref.ref(model)
-        self._before = before
-        self._running = False
+        self._before, self._failed = before, failed
+        self._running: set[int] = set()  # the threads that are inside
         self._is_open = False
         self._theirs: Any = None
         self._ours: Any = None
 
     def open(self) -> None:
-        """Begin to tell."""
+        """Begin to tell; also again, where the module was compiled meanwhile."""
         model = self._model()
         if model is None:
             return
+        if not self._is_open:
+            ignored_attributes.append(_NAME)  # torch.jit.script looks at what a module has
         self._is_open = True
         if self._ours is None or not _is_in(vars(model).get(_NAME), self._ours):
             self._theirs = vars(model).get(_NAME)
@@ -49,6 +58,8 @@ class Interception:
 
         Where others were opened later, these still call this one, which then tells nothing, until they close.
         """
+        if self._is_open:
+            ignored_attributes.remove(_NAME)
         self._is_open = False
         model = self._model()
         if model is None:
@@ -62,21 +73,25 @@ class Interception:
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         caller = sys._getframe(1).f_locals  # of the module's __call__, or of an interception around this one
-        model = caller["self"]
+        model, mine, thread = caller.get("self"), self._model(), get_ident()
         if isinstance(model, Interception):
             model = caller["model"]
-        call = model._call_impl if self._theirs is None else self._theirs
-        mine = self._model()
+        if not isinstance(model, nn.Module):
+            model = mine
+        call: Any = model._call_impl if self._theirs is None else self._theirs  # type: ignore[union-attr]
         if mine is not model or mine is None:  # a replica for another device has a copy of the attributes
             return call(*args, **kwargs)
-        if self._running or not self._is_open or is_compiling() or _current_task() >= 0:
+        if thread in self._running or not self._is_open or is_compiling() or _current_task() >= 0:
             return call(*args, **kwargs)
-        self._running = True
+        self._running.add(thread)
         try:
             self._before(mine, args, kwargs)
             return call(*args, **kwargs)
+        except BaseException:
+            self._failed()
+            raise
         finally:
-            self._running = False
+            self._running.discard(thread)
 
 
 def _interception(call: Any) -> Interception | None:

@@ -34,6 +34,7 @@ from attnprof.capture.process import PROCESS
 from attnprof.capture.signatures import Signatures
 from attnprof.capture.states import has_state
 from attnprof.capture.stepping import Stepping
+from attnprof.capture.switching import across_inference_mode
 from attnprof.core.trace import ROOT, Trace
 
 _current_task = torch._C._current_graph_task_id
@@ -137,6 +138,7 @@ class Recorder:
             register_optimizer_step_post_hook(self._after_step),
         ):
             self._watching.callback(handle.remove)
+        self._watching.enter_context(across_inference_mode())
 
     def _uninstall(self) -> None:
         self._installed.close()  # which forgets what it closed

@@ -11,17 +11,21 @@ next steps are counted until one of them goes it; the first is then taken to hav
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from attnprof.capture.call_keys import Flags, key_of, label_of
 from attnprof.capture.clocks import clock_for
 from attnprof.capture.interception import Interception
-from attnprof.capture.ways import Piece, Way, Ways
+from attnprof.capture.optimizer_keys import OptimizerKeys
+from attnprof.capture.switching import is_inside_compiled
+from attnprof.capture.ways import CALL, END, FAILED, Piece, Way, Ways
 from attnprof.core.timing import StepKind, Timing
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 #: The calls of one segment that are told from those of another: more is a program that marks no steps.
 LONGEST = 100_000
+_number = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 
 
 class Stepping:
@@ -38,9 +43,10 @@ class Stepping:
         self._recorder = recorder
         self._thread = threading.get_ident()
         self.recount_every = recount_every
-        self._interception = Interception(model, self._called)
+        self._interception = Interception(model, self._called, self._failed)
         self._clock = clock_for(model)
-        self._flags = Flags(model)
+        self._flags = Flags()
+        self._optimizers = OptimizerKeys()
         self._keys: dict[Hashable, int] = {}
         self._labels: list[str] = []
         self.ways = Ways()
@@ -58,6 +64,10 @@ class Stepping:
         self._at = 0  # the op calls before the piece that is being counted
         self._cut_short = False  # while it ran bare
         self.each_by_itself = False  # the program names its steps, to see them apart
+        self._first_node = 0  # autograd's number of the first node that the segment can have made
+        self._elsewhere = 0  # calls of the model in other threads while nothing was counted
+        self._threads = False  # another thread has called the model
+        self._missed = 0  # steps that did not call the model itself, while nothing was counted
         self._untold = False  # a step did not call the model itself: no step can be told from another
 
     # The capture
@@ -85,6 +95,8 @@ class Stepping:
         timed = self._began_bare and self._recorder.is_suspended
         if timed:
             self._clock.end()
+        if not self._called_model:
+            self._interception.open()  # it may have been compiled in this step
         way = self._book()
         if timed:
             way.tokens += tokens
@@ -92,10 +104,13 @@ class Stepping:
             self._clock.tell(way.times.add)
             self.latest = way
         self.steps += 1
-        self._untold |= not (self._called_model or self._first_of_all)
+        if not (self._called_model or self._first_of_all):
+            self._untold = True
+            self._missed += self._began_bare
         self._first_of_all = False
         due = self.recount_every is not None and way.since + 1 >= self.recount_every
-        self._asked = self._made_state or due or self._untold or self.each_by_itself or self.ways.searching
+        self._asked = self._made_state or due or self._untold or self.each_by_itself or self._threads
+        self._asked |= self.ways.searching
         self._restart()
         wanted = self._asked or self.ways.listening or not self.ways.start.firsts
         self._began_bare = not wanted and (timed or self._recorder.is_suspended or self._recorder.can_suspend())
@@ -109,7 +124,7 @@ class Stepping:
     def _book(self) -> Way:
         """Put down the step that ends; it is a counted one if all of it was."""
         counted = not (self._began_bare or self._recorder.is_suspended)
-        self._end_segment()
+        self._end_segment(END)
         self.ways.ended(self._way, counted=counted)
         return self._way
 
@@ -117,54 +132,63 @@ class Stepping:
         self._way = self.ways.start
         self._is_optimizers = self._made_state = self._called_model = False
         self._segment.clear()
+        self._first_node = _number()
 
     # What a step calls
 
     def _called(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """The model is called, from outside of itself."""
         if threading.get_ident() != self._thread:
+            self._threads = True
+            self._elsewhere += self._recorder.is_suspended
             return
         self._called_model = True
-        key = key_of(self._flags, args, kwargs)
+        key = key_of(self._flags, model, args, kwargs)
         number = self._keys.get(key)
         if number is None:
             number = self._new(key, label_of(args, kwargs))
         if self._is_optimizers or not self._segment:
-            self._begin_segment(number, is_optimizers=False)
+            self._begin_segment(number, CALL, is_optimizers=False)
         elif len(self._segment) < LONGEST:
             self._segment.append(number)
 
+    def _failed(self) -> None:
+        """An exception ended a call: it did not do what others like it do."""
+        if threading.get_ident() == self._thread and self._segment and len(self._segment) < LONGEST:
+            self._segment.append(FAILED)
+
     def optimizer_begins(self, optimizer: Optimizer) -> None:
-        """An optimizer's step begins. Its kind is which one it is, and of how many parameters it has a state."""
+        """An optimizer's step begins."""
         if threading.get_ident() != self._thread:
             return
-        key = (id(optimizer), len(optimizer.state), len(optimizer.param_groups))
-        number = self._keys.get(key)
-        if number is None:
-            number = self._new(key, f"{type(optimizer).__name__}.step()")
-        self._begin_segment(number, is_optimizers=True)
+        key = which, _ = self._optimizers.key(optimizer)
+        label = f"{type(optimizer).__name__}.step()"
+        numbers = [self._keys.get(one) for one in (key, which)]
+        number, then = (self._new(k, label) if n is None else n for k, n in zip((key, which), numbers, strict=True))
+        self._begin_segment(number, then, is_optimizers=True)
 
     def optimizer_ended(self, had_state: bool, has_state: bool) -> None:
         """It ended, and was counted."""
         self._made_state |= has_state and not had_state
 
-    def _begin_segment(self, number: int, *, is_optimizers: bool) -> None:
-        """Here it is seen whether what comes needs counting."""
+    def _begin_segment(self, number: int, kind: int, *, is_optimizers: bool) -> None:
+        """Here it is seen whether what comes needs counting. ``kind`` is which optimizer it is, or a call."""
         recorder, ways = self._recorder, self.ways
         first = self._way is ways.start and not self._segment
         if first:
             self._end_lead(number)
         else:
-            self._end_segment()
+            self._end_segment(kind)
         known = number in self._way.firsts
         if recorder.is_suspended:
-            if not known:
+            if not known and not is_inside_compiled():
                 recorder.resume()
                 self._at = recorder.op_calls()
-        elif first and known and not self._asked and self.steps and recorder.can_suspend():
+        elif first and known and not self._asked and self.steps and recorder.can_suspend() and not is_inside_compiled():
             recorder.suspend()
         self._segment.append(number)
         self._is_optimizers = is_optimizers
+        self._first_node = _number()
 
     def _end_lead(self, number: int) -> None:
         if self._recorder.is_suspended:
@@ -174,14 +198,16 @@ class Stepping:
             if not self._first_of_all:
                 self.ways.led(number, lead)
 
-    def _end_segment(self) -> None:
+    def _end_segment(self, then: int) -> None:
+        """``then`` is what begins: a step of an optimizer, a call of the model, or the next step."""
         recorder, segment = self._recorder, tuple(self._segment)
         self._segment.clear()
+        nodes = None if _has_compiled() else _number() - self._first_node
         if recorder.is_suspended:
-            self._way = self.ways.reused(self._way, segment)
+            self._way = self.ways.reused(self._way, (segment, then, nodes))
         else:
             events, known = recorder.events_of_thread(), recorder.signatures.known
-            self._way = self.ways.counted(self._way, segment, self._cut(), events, known)
+            self._way = self.ways.counted(self._way, (segment, then, nodes), self._cut(), events, known)
 
     def _cut(self) -> Piece:
         """What was counted since the last cut."""
@@ -221,9 +247,21 @@ class Stepping:
         found = self.ways.notes(self._labels)
         if self._cut_short:
             found.append("The step that an exception ended ran bare: it is not in the totals.")
+        if self._elsewhere:
+            calls = "1 call" if self._elsewhere == 1 else f"{self._elsewhere:,} calls"
+            found.append(f"{calls} of the model in another thread came while nothing was counted: not in the totals.")
+        if self._missed:
+            steps = "1 step" if self._missed == 1 else f"{self._missed:,} steps"
+            found.append(f"Part of {steps} was not counted and is not in the totals: the model itself was not called.")
         if self._untold:
             found.append(
-                "Every step is counted, which takes time: some do not call the model itself (but a part of it, or its "
-                "forward), and cannot be told apart."
+                "Every step is counted, which takes time: some do not call the model itself (but a part of it, its "
+                "forward, or compiled code with it inside), and cannot be told apart. Give profile() what is called."
             )
         return found
+
+
+def _has_compiled() -> bool:
+    """Whether anything was compiled in this process: such code makes other nodes than it does while counted."""
+    frames = sys.modules.get("torch._dynamo.convert_frame")
+    return frames is not None and frames.FRAME_COUNTER > 0

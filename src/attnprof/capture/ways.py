@@ -1,8 +1,9 @@
 """The ways that steps go, what each part of one costs, and how often it was gone.
 
 A step's way is what it calls, in segments: a run of calls of the model, or one step of an optimizer. What happens
-until the next segment begins (the backward, the gradients set to zero) is part of a segment. Ways that begin alike
-share those segments, so that a program's ways are a tree.
+until the next segment begins (the backward, the gradients set to zero) is part of a segment; it differs with what
+that is (gradients are clipped before an optimizer's step), and where autograd made another number of nodes, there was
+other work. Ways that begin alike share those segments, so that a program's ways are a tree.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from attnprof.core.trace import Repeat
 
 #: The keys of the calls of a segment, or of its optimizer step, as numbers.
 Segment = tuple[int, ...]
+#: What a segment is, what comes after it (a number, or one of those below), and how many nodes autograd made in it
+#: (None: not comparable).
+Stretch = tuple[Segment, int, int | None]
+#: After a segment: the end of the step, a call of the model. In one: the call was ended by an exception.
+END, CALL, FAILED = -1, -2, -3
+#: How many numbers of nodes are told apart in one place: of more, they are different in every step.
+_MANY = 8
 #: How many steps are counted in search of a segment that was gone while nothing was counted, or of a lead.
 PATIENCE = 32
 #: The calls that are named of a way that goes on.
@@ -44,8 +52,8 @@ class Way:
     """
 
     parent: Way | None = None
-    segment: Segment = ()
-    ways: dict[Segment, Way] = field(default_factory=dict)
+    stretch: Stretch = ((), END, None)
+    ways: dict[Stretch, Way] = field(default_factory=dict)
     firsts: set[int] = field(default_factory=set)  # what the segments after this one begin with, where counted
     piece: Piece | None = None
     owed: int = 0
@@ -60,12 +68,15 @@ class Way:
 
     def to_here(self) -> list[Way]:
         """From the first segment to this one."""
-        before = [] if self.parent is None else self.parent.to_here()
-        return before if self.parent is None else [*before, self]
+        found, way = [], self
+        while way.parent is not None:
+            found.append(way)
+            way = way.parent
+        return found[::-1]
 
     @property
     def numbers(self) -> Segment:
-        return tuple(number for way in self.to_here() for number in way.segment)
+        return tuple(number for way in self.to_here() for number in way.stretch[0])
 
 
 class Ways:
@@ -85,11 +96,11 @@ class Ways:
         self._sought: tuple[bool, bool] | None = None  # searching, listening: None when something has changed
 
     def counted(
-        self, way: Way, segment: Segment, piece: Piece, events: Sequence[int], known: Sequence[OpSignature]
+        self, way: Way, stretch: Stretch, piece: Piece, events: Sequence[int], known: Sequence[OpSignature]
     ) -> Way:
         """A segment was counted; ``events`` are all op calls so far, as numbers in ``known``."""
         self._sought = None
-        found = self._next(way, segment)
+        found = self._next(way, stretch)
         if found.piece is None:
             piece.times += found.owed
             found.owed = 0
@@ -98,19 +109,21 @@ class Ways:
             before, now = (_work(events[one.start : one.stop], known) for one in (found.piece, piece))
             found.differed |= before != now
         found.piece = piece
-        way.firsts.update(segment[:1])
+        if FAILED not in stretch[0]:
+            way.firsts.update(stretch[0][:1])
         return found
 
-    def reused(self, way: Way, segment: Segment) -> Way:
+    def reused(self, way: Way, stretch: Stretch) -> Way:
         """A segment ran bare: it cost what it did when it was counted, or what it does when it will be."""
-        found = way.ways.get(segment)
+        found = way.ways.get(stretch)
         if found is None:
-            found = self._next(way, segment)
+            found = self._next(way, stretch)
         if found.piece is not None:
             found.piece.times += 1
         else:
             if not found.owed:
                 self._unknown.append(found)
+                found.searched = PATIENCE if FAILED in stretch[0] else 0  # no step is made to fail again
                 self._sought = None
             found.owed += 1
         return found
@@ -132,10 +145,14 @@ class Ways:
         self._before.append(self.start)
         self.start, self._unknown, self._sought = Way(), [], None
 
-    def _next(self, way: Way, segment: Segment) -> Way:
-        found = way.ways.get(segment)
+    def _next(self, way: Way, stretch: Stretch) -> Way:
+        found = way.ways.get(stretch)
         if found is None:
-            found = way.ways[segment] = Way(way, segment)
+            segment, then, nodes = stretch
+            same = [other for other in way.ways.values() if other.stretch[:2] == (segment, then)]
+            if same and (nodes is None or len(same) >= _MANY):
+                return max(same, key=lambda other: -1 if other.piece is None else other.piece.stop)
+            found = way.ways[stretch] = Way(way, stretch)
         return found
 
     @property
@@ -182,7 +199,11 @@ class Ways:
 
     def repeats(self) -> list[Repeat]:
         """The events that stand for more. A lead that was never seen is taken to be as the last that was."""
-        found = [Repeat(piece.start, piece.stop, piece.times) for piece in self.pieces if piece.times]
+        times = {id(piece): piece.times for piece in self.pieces}
+        for way in self._all():
+            if way.owed and (piece := _stand_in(way)) is not None:
+                times[id(piece)] += way.owed
+        found = [Repeat(piece.start, piece.stop, times[id(piece)]) for piece in self.pieces if times[id(piece)]]
         latest, owed = self._latest_lead(), sum(self._owed.values())
         return [*found, Repeat(latest.start, latest.stop, owed)] if latest is not None and owed else found
 
@@ -195,9 +216,9 @@ class Ways:
         """One as a value."""
         numbers = way.numbers
         lead = self._leads.get(numbers[0], self._latest_lead()) if numbers else None
-        pieces = [lead, *(segment.piece for segment in way.to_here())]
+        pieces = [lead, *(segment.piece or _stand_in(segment) for segment in way.to_here())]
         return StepKind(
-            inputs=tuple(labels[number] for number in numbers) if labels else (),
+            inputs=tuple(_label(number, labels) for number in numbers) if labels else (),
             pieces=tuple((p.start, p.stop) for p in pieces if p is not None and p.stop > p.start),
             counted=way.counted,
             reused=way.reused,
@@ -215,10 +236,15 @@ class Ways:
                 "what another step did there."
             )
         for way in self._all():
-            if way.owed:
+            if way.owed and _stand_in(way) is None:
                 found.append(
                     f"Part of {_steps(way.owed)} was not counted and is not in the totals: no step that was counted "
                     f"went this way: {_named(way, labels)}."
+                )
+            elif way.owed:
+                found.append(
+                    f"Part of {_steps(way.owed)} ({_named(way, labels)}) was not counted, and is taken to be as in "
+                    "others that called the same: what happened between the calls, or in them, was something else."
                 )
             elif way.differed:
                 found.append(
@@ -241,7 +267,19 @@ def _named(way: Way, labels: Sequence[str]) -> str:
     if not numbers:
         return "no call of the model"
     more = f", and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
-    return ", then ".join(labels[number] for number in numbers[:_NAMED]) + more
+    return ", then ".join(_label(number, labels) for number in numbers[:_NAMED]) + more
+
+
+def _label(number: int, labels: Sequence[str]) -> str:
+    return "an exception" if number == FAILED else labels[number]
+
+
+def _stand_in(way: Way) -> Piece | None:
+    """The latest count of the same segment: where the same came after it, or else something other."""
+    same = [] if way.parent is None else [o for o in way.parent.ways.values() if o.stretch[0] == way.stretch[0]]
+    counted = [other for other in same if other.piece is not None]
+    pieces = [other.piece for other in counted if other.stretch[1] == way.stretch[1]] or [o.piece for o in counted]
+    return max((piece for piece in pieces if piece is not None), key=lambda piece: piece.stop, default=None)
 
 
 def _steps(count: int) -> str:
