@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -132,3 +133,24 @@ def test_what_was_not_saved_has_no_flame_graph_but_the_rest_is_kept(attnprof: Co
     assert "Net" in out
     assert json.loads((folder / "t.json").read_text())["traceEvents"]
     assert not (folder / "f.txt").exists()
+
+
+def test_a_saved_run_needs_no_torch(attnprof: Command, folder: Path) -> None:
+    assert attnprof("run", "net.py:build", "-o", "run.json")[0] == 0
+    code = (
+        "import sys\nfrom attnprof.cli import main\n"
+        "try: main(['report', 'run.json', '--trace', 't.json', '--flame', 'f.json'])\n"
+        "finally: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stderr == "False\n"
+    assert (folder / "t.json").exists()
+    assert (folder / "f.json").exists()
+
+
+@pytest.mark.parametrize("name", ["loop.json", "n" * 300 + ".json"])
+def test_a_run_that_cannot_be_read_is_one_sentence(attnprof: Command, folder: Path, name: str) -> None:
+    (folder / "loop.json").symlink_to("loop.json")
+    code, _, err = attnprof("report", name, "--trace", "t.json")
+    assert (code, err.count("\n")) == (2, 1)
+    assert not (folder / "t.json").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,44 @@ def test_a_real_run_is_valid_and_adds_up(trained: attnprof.Report, device: str |
     assert sums(counted(found)) == sums(trained.total)
     tracks = [e["args"]["name"] for e in found if e["name"] == "thread_name"]
     assert tracks == ["forward", "backward", "recompute", "optimizer"]
+
+
+def test_the_slices_of_the_model_have_the_costs_of_the_phases(trained: attnprof.Report) -> None:
+    found = slices(events(dumps(trained)), "module")
+    total = {phase: [0, 0] for phase in trained.phases}
+    for event in found:
+        if event["args"]["module"] in ("", "(optimizer)"):
+            total[event["args"]["phase"]][0] += event["args"]["FLOPs"]
+            total[event["args"]["phase"]][1] += event["args"]["bytes"]
+    phases = {phase: [cost.flops, cost.bytes] for phase, cost in trained.phases.items()}
+    # what a fused attention backward recomputes is in its own slice, in the backward
+    again = sum(op.recompute.flops * calls for op, calls in zip(trained.priced, signature_calls(trained), strict=True))
+    assert again > 0
+    phases["backward"][0] += again
+    phases["recompute"][0] -= again
+    assert total == phases
+
+
+def signature_calls(report: attnprof.Report) -> list[int]:
+    return [report.trace.event_signatures.count(i) for i in range(len(report.trace.signatures))]
+
+
+def test_a_training_loop_counts_once_and_adds_up() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with attnprof.profile(model) as counting:
+        for _ in range(9):
+            model(torch.ones(4, 8)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            counting.step()
+    report = counting.report()
+    found = events(dumps(report, attnprof.device("h100-sxm")))
+    assert sums(counted(found)) == sums(report.total)
+    assert [(e["name"], e["args"]) for e in slices(found, "step")] == [
+        ("counted step 1", {"steps": 9}),
+        ("(after the last step)", {}),
+    ]
 
 
 def test_a_real_run_has_its_memory(trained: attnprof.Report) -> None:
@@ -230,12 +269,15 @@ def test_random_runs_are_valid() -> None:
 
 
 def test_hostile_names_are_shown_and_do_nothing() -> None:
+    tensors = mm(4, 8, 16)
+    odd = replace(tensors, outputs=(replace(tensors.out, dtype="float\ud80032"),))
+    device = round_device("a\n\ud800")
     for name in ('a"b', "a\nb", "<script>", "a\u202eb", "a\ud800b", "a\\b", "a;b c"):
-        report = Hand("Net\0").add(name).ran(name, mm(4, 8, 16)).report()
-        found = events(dumps(report, round_device()))
+        report = Hand("Net\0").add(name).ran(name, odd).report()
+        found = events(dumps(report, device))
         assert all(e["name"].isprintable() for e in found)
         assert [e["args"]["module"].isprintable() for e in slices(found, "op")] == [True]
-        assert dumps(report).encode("utf-8")
+        assert dumps(report, device).encode("utf-8")
 
 
 def test_times_survive_a_reader_that_cuts() -> None:

@@ -46,13 +46,18 @@ class CallSpan:
 
 @dataclass(frozen=True, slots=True)
 class ModuleSpan:
-    """Calls of one phase in a row, all of a module or of what is below it; ``depth`` modules are around it."""
+    """The calls ``first`` to ``last`` - 1 of a timeline, all of one phase and of a module or of what is below it.
+
+    ``depth`` modules are around it.
+    """
 
     module: int
     phase: str
     depth: int
     start: int
     stop: int
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,27 +140,27 @@ def _modules(calls: Sequence[CallSpan], trace: Trace) -> Iterator[ModuleSpan]:
     chains = module_paths.chains(trace)
     ends = iter([*trace.steps, len(trace)])
     end = next(ends)
-    opened: list[tuple[int, int]] = []  # module and start
+    opened: list[tuple[int, int]] = []  # module and first call
     phase, now = "", 0
 
-    def closed(down_to: int) -> Iterator[ModuleSpan]:
+    def closed(down_to: int, last: int) -> Iterator[ModuleSpan]:
         while len(opened) > down_to:
-            module, start = opened.pop()
-            if now > start:  # nothing to see of one without length
-                yield ModuleSpan(module, phase, len(opened), start, now)
+            module, first = opened.pop()
+            if now > calls[first].start:  # nothing to see of one without length
+                yield ModuleSpan(module, phase, len(opened), calls[first].start, now, first, last)
 
-    for call in calls:
+    for position, call in enumerate(calls):
         chain = chains[call.module]
         shared = 0
         if call.phase == phase and call.event < end:
             pairs = zip(opened, chain, strict=False)
             shared = next((i for i, (old, new) in enumerate(pairs) if old[0] != new), min(len(opened), len(chain)))
-        yield from closed(shared)
+        yield from closed(shared, position)
         while call.event >= end:
             end = next(ends)
-        opened += [(module, call.start) for module in chain[shared:]]
+        opened += [(module, position) for module in chain[shared:]]
         phase, now = call.phase, call.stop
-    yield from closed(0)
+    yield from closed(0, len(calls))
 
 
 def _steps(trace: Trace, starts: Sequence[int]) -> Iterator[StepSpan]:
@@ -163,10 +168,11 @@ def _steps(trace: Trace, starts: Sequence[int]) -> Iterator[StepSpan]:
     if not ends:
         return
     before, last = 0, len(starts) - 1
-    for (label, _), end in zip(steps.step_calls(trace), ends, strict=False):
+    for position, ((label, _), end) in enumerate(zip(steps.step_calls(trace), ends, strict=False)):
         if end > before >= last:
             return  # left out
-        yield StepSpan(label, starts[min(before, last)], starts[min(end, last)], trace.times(end))
+        times = trace.times(end) if position < len(trace.steps) else 1  # what ran after the last step is none
+        yield StepSpan(label, starts[min(before, last)], starts[min(end, last)], times)
         before = end
 
 

@@ -43,10 +43,10 @@ class Exports:
             raise AttnprofError("--weight is what a flame graph weighs: name its file with --flame FILE.")
         named: dict[str, str] = {}
         for option, path in {**others, "--trace": trace, "--flame": flame_path}.items():
-            if path is None or (path.exists() and not path.is_file()):  # a device or a pipe takes everything
+            if path is None or (os.path.exists(path) and not os.path.isfile(path)):  # a device takes everything
                 continue
             first = named.setdefault(os.path.realpath(path), option)
-            if first != option and option in ("--trace", "--flame"):
+            if first != option:
                 raise AttnprofError(f"{first} and {option} are the same file, {path}: give each one of its own.")
         return cls(trace, flame_path, weight or "flops")
 

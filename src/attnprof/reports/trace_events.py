@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +104,17 @@ def _slices(report: Report, found: Spans) -> Iterator[_Placed]:
     for step in found.steps:
         args: _Event = {"steps": step.times} if step.times > 1 else {}
         yield _slice(printable(step.label), "step", _STEPS, step, 0, args)
+    costs = [(op.cost.flops + op.recompute.flops, op.cost.bytes + op.recompute.bytes) for op in report.priced]
+    flops, moved = (list(accumulate((costs[call.signature][i] for call in found.calls), initial=0)) for i in (0, 1))
     for span in found.modules:
         record = modules[span.module]
-        args = {"module": printable(record.fqn), "class": printable(record.class_name), "phase": span.phase}
+        args = {
+            "module": printable(record.fqn),
+            "class": printable(record.class_name),
+            "phase": span.phase,
+            "FLOPs": flops[span.last] - flops[span.first],
+            "bytes": moved[span.last] - moved[span.first],
+        }
         yield _slice(labels[span.module], "module", _TRACKS[span.phase], span, span.depth, args)
     known: dict[tuple[int, int, str], _Event] = {}
     for call in found.calls:
@@ -168,7 +176,7 @@ def _op_args(report: Report, call: CallSpan) -> _Event:
 def _tensors(tensors: Sequence[TensorMeta]) -> str:
     """``float32[4,8], float32[8,16]``: dtypes and shapes, of very many the first."""
     rest = len(tensors) - _TENSORS
-    return ", ".join(map(str, tensors[:_TENSORS])) + (f" and {rest} more" if rest > 0 else "")
+    return printable(", ".join(map(str, tensors[:_TENSORS]))) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _memory(report: Report, found: Spans) -> Iterator[_Placed]:
@@ -221,7 +229,7 @@ def _about(report: Report, found: Spans, device: DeviceSpec | None) -> _Event:
         notes += report.roofline_on(device).notes
     about: _Event = {
         "made by": "attnprof",
-        "clock": clock,
+        "clock": printable(clock),
         "FLOPs": "2 per multiply-add; masks are not deducted",
         "bytes": "traffic, as if each op ran alone: every distinct input read once, every output written once",
         "op calls shown": len(found.calls),
