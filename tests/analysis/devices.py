@@ -14,7 +14,7 @@ GIGA = 10**9
 
 
 def peak(engine: Any, dtype: str, rate: int = GIGA) -> Peak:
-    return Peak(engine, dtype, rate, Provenance("given"))
+    return Peak(engine, dtype, rate, Provenance("unsourced"))
 
 
 def toy(*peaks: Peak, matmul: int = GIGA, vector: int = GIGA, bandwidth: int | None = GIGA, **other: Any) -> DeviceSpec:

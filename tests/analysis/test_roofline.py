@@ -18,6 +18,7 @@ from attnprof.core.roofline import Attainable, Ridge
 from attnprof.core.signature import OpSignature
 from attnprof.core.tensor import TensorMeta
 from attnprof.core.trace import Repeat
+from attnprof.hardware.overrides import override
 from reports.traces import Hand, mm, stack, tensor, unknown
 
 
@@ -171,6 +172,13 @@ def test_tf32_is_named_where_float32_contractions_could_use_it() -> None:
         "8.00 GFLOP/s is their peak: --peak float32=0.008e12 says so."
     ]
     assert on(ran(op(vector=10)), device).notes == []
+
+
+def test_a_peak_that_was_given_is_the_one_that_was_meant() -> None:
+    device = toy(peak("matmul", "tf32", 8 * GIGA))
+    run = ran(op(matmul=10))
+    assert on(run, override(device, ["fp32=2e9"])).notes == []
+    assert len(on(run, override(device, ["vector:fp32=2e9"])).notes) == 1  # still no matmul peak of its own
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,7 @@ def test_notes() -> None:
         ({"batch": 0}, "batch must be a whole number above zero, not 0."),
         ({"batch": 10**400}, "batch can be at most 1e+12."),
         ({"kv": 10**13}, "kv can be at most 1e+12."),
+        ({"device": 3}, "a device is a name such as h100-sxm, not 3;"),
         ({"batch": 2.5}, "batch must be a whole number above zero, not 2.5."),
         ({"batch": None}, "batch must be a whole number above zero, not None."),
         ({"batch": "1,8"}, "batch must be a whole number above zero, not '1,8'."),

@@ -94,6 +94,10 @@ def test_flops_are_what_a_flame_graph_weighs_by_itself(attnprof: Command, folder
         ("--flame f.txt --weight flop", 'weight "flop" is not one of flops, bytes, saved, time. Did you mean flops?'),
         ("--weight bytes", "--weight is what a flame graph weighs: name its file with --flame FILE."),
         ("--trace a.json --flame ./a.json", "--trace and --flame are the same file, a.json: give each one of its own."),
+        (
+            "--device h100-sxm -o a.png --plot ./a.png",
+            "--output and --plot are the same file, a.png: give each one of its own.",
+        ),
         ("-o a.json --trace a.json", "--output and --trace are the same file, a.json: give each one of its own."),
     ],
 )

@@ -106,6 +106,13 @@ def test_parts_of_the_datasheet_are_said_beside() -> None:
     assert "sheet" not in second["derivation"]  # no such peak
 
 
+def test_a_processor_has_no_maker_of_a_gpu() -> None:
+    sheet = replace(SHEET, vendor="NVIDIA")
+    assert calibrated.content(calibration(), "mine", sheet)["vendor"] == ""
+    gpu = replace(CONDITIONS, device="NVIDIA H100 80GB HBM3")
+    assert calibrated.content(calibration(conditions=gpu), "mine", sheet)["vendor"] == "NVIDIA"
+
+
 def test_what_a_gpu_says_of_itself() -> None:
     gpu = replace(CONDITIONS, device="NVIDIA H100 80GB HBM3")
     table = calibrated.content(calibration(conditions=gpu, units=132, on_chip_bytes_per_unit=228 * 2**10))

@@ -11,7 +11,7 @@ PEAK, BANDWIDTH = 1_250_000_000, 1_000_000_000
 
 
 def peak(engine: Any, dtype: str, flops_per_s: int) -> Peak:
-    return Peak(engine, dtype, flops_per_s, Provenance("given"))
+    return Peak(engine, dtype, flops_per_s, Provenance("unsourced"))
 
 
 def round_device(name: str = "round", **figures: Any) -> DeviceSpec:

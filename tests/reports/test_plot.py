@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import attnprof
 from attnprof.analysis.report import Report
 from attnprof.core.errors import AttnprofError
+from attnprof.hardware.overrides import override
 from attnprof.reports import plot
 from attnprof.reports.plot_figure import draw
 from attnprof.reports.plot_labels import Box, Disc, place
@@ -142,6 +143,11 @@ def test_every_device_has_a_panel(count: int) -> None:
 
 def test_a_run_without_work_has_an_empty_plot(tmp_path: Path) -> None:
     assert saved(on(Hand()), tmp_path / "empty.svg").startswith(STARTS[".svg"])
+
+
+def test_rates_beyond_64_bits_are_drawn(tmp_path: Path) -> None:
+    fast = override(round_device(), ["fp32=1e30", "vector:fp32=1e30"], "1e30")
+    assert saved(on(stack(), fast), tmp_path / "fast.svg").startswith(STARTS[".svg"])
 
 
 def test_texts_stay_in_the_picture() -> None:

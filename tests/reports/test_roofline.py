@@ -15,6 +15,7 @@ from math import isclose
 import pytest
 
 from attnprof.api import Report
+from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
 from attnprof.reports.rows import Branch, branches
 from attnprof.reports.table import render
@@ -226,6 +227,12 @@ def test_what_it_takes_is_the_last_column_to_go() -> None:
 
 def test_nothing_that_takes_time() -> None:
     assert "round: nothing here takes time" in render(on(Hand()), width=110)
+
+
+def test_a_device_of_which_nothing_is_known() -> None:
+    text = render(on(stack(), DeviceSpec("blank", "", "")), width=110)
+    assert "blank: no peak or bandwidth that this needs is known" in text
+    assert "nothing here takes time" not in text
 
 
 def test_names_cannot_steer_the_terminal() -> None:

@@ -174,6 +174,15 @@ def test_another_device_than_the_one_that_ran_has_no_share() -> None:
     assert rows(found)["layer"][-1] == "ms"
 
 
+def test_a_device_that_ran_has_shares_where_it_is_named_first() -> None:
+    found = report(times())
+    ours = device(1_000)
+    found.devices = (replace(device(1_000, target="9.0", vendor="NVIDIA"), id="other"), ours)
+    text = " ".join(found.to_table(by="time").split())
+    assert f"which is not other: no share of its roofline. Name {ours.id} first" in text
+    assert "calibrate" not in text
+
+
 # Views
 
 

@@ -61,7 +61,9 @@ def _tf32(device: DeviceSpec, cost: Cost) -> Iterator[str]:
     """float32 contractions on a device that could run them as TF32, if the program allows it."""
     plain, tf32 = device.find_peak("float32"), device.find_peak("tf32")
     flops = sum(n for engine, dtype, n in cost.split if (engine, dtype) == ("matmul", "float32"))
-    if flops and plain is not None and tf32 is not None and tf32.flops_per_s > plain.flops_per_s:
+    if plain is None or tf32 is None or (plain.engine == "matmul" and plain.provenance.origin == "given"):
+        return  # a peak for float32's contractions that was given is the one that is meant
+    if flops and tf32.flops_per_s > plain.flops_per_s:
         rate = _UNITS.named(tf32.flops_per_s)
         yield (
             f"float32 contractions are held against {_UNITS.named(plain.flops_per_s)}/s, without TF32. Where the "

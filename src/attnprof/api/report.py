@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def specs(devices: Devices) -> tuple[DeviceSpec, ...]:
         return ()
     if isinstance(devices, str):
         devices = [name.strip() for name in devices.split(",")]
-    several = [devices] if isinstance(devices, DeviceSpec) else devices
+    several = devices if isinstance(devices, Iterable) else [devices]
     return tuple(one if isinstance(one, DeviceSpec) else device(one) for one in several)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from attnprof.api.measuring import LONGEST
 from attnprof.core.errors import AttnprofError
 
+#: The most lengths of one comparison.
+_MOST = 1000
+
 
 def parse_lengths(text: str) -> list[int]:
     """``128,256,...,1024`` as 128, 256, 512, 1024: by the ratio of the two before where that ends there, else by
@@ -22,6 +25,8 @@ def parse_lengths(text: str) -> list[int]:
             raise AttnprofError(f"--seq '{text}': a length must be a whole number above zero, not {word!r}.")
         else:
             found.append(int(word))
+    if len(set(found)) > _MOST:
+        raise AttnprofError(f"--seq '{text}': at most {_MOST} lengths are compared, not {len(set(found)):,}.")
     if max(found) > LONGEST:
         raise AttnprofError(f"--seq '{text}': a length can be at most {LONGEST}, not {max(found)}.")
     return sorted(set(found))
@@ -37,5 +42,7 @@ def _between(first: int, second: int, last: int, text: str) -> list[int]:
             if found[-1] == last:
                 return found[1:-1]
         if (last - second) % (second - first) == 0:
+            if (last - second) // (second - first) > _MOST:
+                raise AttnprofError(f"--seq '{text}': at most {_MOST} lengths are compared; these are more.")
             return list(range(2 * second - first, last, second - first))
     raise AttnprofError(f"--seq '{text}': {first},{second},... does not come to {last}, by ratio or by difference.")

@@ -108,7 +108,7 @@ def content(found: Calibration, name: str = THIS, datasheet: DeviceSpec | None =
     return {
         "id": name,
         "product": told.processor if on_cpu else told.device,
-        "vendor": datasheet.vendor if datasheet else "",
+        "vendor": datasheet.vendor if datasheet and not on_cpu else "",  # a processor's name has its maker in it
         "target": "cpu" if on_cpu else datasheet.target if datasheet else "",
         "unit": "core" if on_cpu else datasheet.unit if datasheet else "SM",
         "notes": " ".join(found.doubts),

@@ -114,11 +114,11 @@ def parse(table: object, base: Callable[[str], DeviceSpec] | None = None) -> Dev
     said: set[tuple[str, str, str]] = set()
     for entry in _list(table.get("peaks", []), "peaks"):
         peak = _peak(entry, fields.get("units"), fields.get("clock_hz"), str(fields.get("unit", "unit")))
-        key = peak.engine, peak.dtype, peak.mode
-        if key in said:
-            raise AttnprofError(f"the peak {' '.join(filter(None, key))} is given twice.")
-        said.add(key)
-        peaks[key] = peak
+        own = peak.engine, peak.dtype, peak.mode
+        if own in said:
+            raise AttnprofError(f"the peak {' '.join(filter(None, own))} is given twice.")
+        said.add(own)
+        peaks[own] = peak
     return DeviceSpec(
         **fields,
         aliases=_texts(table.get("aliases", []), "aliases"),

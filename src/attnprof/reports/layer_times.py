@@ -255,9 +255,12 @@ def _against(report: Report, measured: MeasuredLayers, phases: Sequence[str]) ->
     if roofline is None or not bare:
         return []
     if not measured.is_of(roofline.device):
+        where = f"Measured on {measured.timed_on or measured.clock}, which is not {roofline.device.id}: no share of its"
+        if ours := [device.id for device in report.devices if measured.is_of(device)]:
+            return [f"{where} roofline. Name {ours[0]} first: the shares are of the first device."]
         return [
-            f"Measured on {measured.timed_on or measured.clock}, which is not {roofline.device.id}: no share of its "
-            "roofline. `attnprof calibrate` measures this machine; --device this then holds its times against that."
+            f"{where} roofline. `attnprof calibrate` measures this machine; --device this then holds its times "
+            "against that."
         ]
     found = []
     if tuple(phases) == PHASES:

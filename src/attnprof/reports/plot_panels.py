@@ -31,7 +31,7 @@ def panels(report: Report, rooflines: Sequence[Roofline]) -> list[Panel]:
 
 def _panel(report: Report, roofline: Roofline) -> Panel:
     time = roofline.total.attainable
-    bandwidth = roofline.device.bandwidth_bytes_per_s or 0
+    bandwidth = float(roofline.device.bandwidth_bytes_per_s or 0)  # large integers are not numbers to NumPy
     roofs = _roofs(roofline)
     marks, without, far = [], 0.0, 0.0
     least = min((roof.flops_per_s / bandwidth for roof in roofs if bandwidth), default=1.0) / 10**_ORDERS
@@ -80,7 +80,7 @@ def _roofs(roofline: Roofline) -> list[Roof]:
     for ridge in roofline.ridges:
         names.setdefault(ridge.flops_per_s, {}).setdefault(ridge.dtype, set()).add(ridge.engine)
     return [
-        Roof(",\n".join(_kind(dtype, engines) for dtype, engines in sorted(found.items())), peak)
+        Roof(",\n".join(_kind(dtype, engines) for dtype, engines in sorted(found.items())), float(peak))
         for peak, found in names.items()
     ]
 

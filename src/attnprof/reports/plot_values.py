@@ -12,7 +12,7 @@ class Roof:
     """The peak of one engine and dtype, in FLOP/s, or of several that are equal."""
 
     label: str
-    flops_per_s: int
+    flops_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Panel:
 
     title: str
     subtitle: str
-    bandwidth_bytes_per_s: int
+    bandwidth_bytes_per_s: float
     roofs: tuple[Roof, ...]
     marks: tuple[Mark, ...]
     left_out: str = ""

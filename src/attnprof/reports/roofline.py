@@ -48,6 +48,8 @@ def sentence(roofline: Roofline, phases: Sequence[str]) -> str:
     point = point_of(roofline, phases)
     time = point.attainable
     if time.bound is None:
+        if is_incomplete(roofline) and point.cost:
+            return f"{roofline.device.id}: no peak or bandwidth that this needs is known"
         return f"{roofline.device.id}: nothing here takes time"
     more, part = ("more than ", "of which ") if is_incomplete(roofline) else ("", "")
     bound = f"{part}{100 * time.share(time.bound):.0f}% {time.bound}-bound"
