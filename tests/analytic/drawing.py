@@ -42,6 +42,11 @@ def windowed(at: Random) -> Symbols:
     return {**causal_or_not(at), "T": at.randint(1, 14), "w": at.randint(1, 6)}
 
 
+def whole(sizes: Symbols, part: str) -> Symbols:
+    """T rounded up to a multiple of a part."""
+    return {**sizes, "T": -(-sizes["T"] // sizes[part]) * sizes[part]}
+
+
 def synthesized(at: Random) -> Symbols:
     sizes = causal_or_not(at)
     return {**sizes, "N": sizes["T"] + at.randint(0, 3)}
@@ -103,8 +108,8 @@ def language(at: Random) -> Symbols:
 
 #: Name -> how to draw sizes for it.
 DRAWN: dict[str, Callable[[Random], Symbols]] = {
-    "block-window": windowed,
-    "clustered": lambda at: {**heads(at), "C": at.randint(1, 5)},
+    "block-window": lambda at: whole(windowed(at), "w"),
+    "clustered": lambda at: whole({**heads(at), "C": at.randint(1, 5)}, "C"),
     "cross-attention": lambda at: {**heads(at), "S": at.randint(1, 9)},
     "decode-attention": lambda at: {**decoding(at), **step(at)},
     "decode-cached": lambda at: {**decoding(at), "L": at.randint(1, 3)},

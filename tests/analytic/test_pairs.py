@@ -63,7 +63,8 @@ def test_dilated_windows(causal: bool) -> None:
 
 @causal_or_not
 def test_blocks(causal: bool) -> None:
-    for T, w in product(range(1, 14), range(1, 9)):
+    for count, w in product(range(1, 5), range(1, 9)):
+        T = count * w
         theory = one("block-window", T=T, w=w, causal=causal)
         assert useful_pairs(theory) == counted(T, lambda i, j, w=w: i // w == j // w and (j <= i or not causal))
 

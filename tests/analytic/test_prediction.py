@@ -19,6 +19,7 @@ B, T, d, L = (Symbol(name, integer=True, positive=True) for name in ("B", "T", "
 
 
 FORWARD = Term("sum", "forward", "vector_flops", d)
+THIRDS = Prediction("mine", (Term("sum", "forward", "matmul_flops", Symbol("T", integer=True, positive=True) / 3),))
 
 
 def test_terms_have_names_phases_and_quantities() -> None:
@@ -166,7 +167,26 @@ def test_latex_is_balanced(name: str) -> None:
 
 
 def test_latex_of_a_paper() -> None:
-    assert r"  \text{total} &= 4 B T^{2} d + 8 B T d^{2}" in predict("mha").latex(["matmul_flops"])
+    text = predict("mha").latex(["matmul_flops"])
+    assert r"  \text{total} &= 4 B T^{2} d + 8 B T d^{2}" in text
+    assert text.count(r"  &\in \mathcal{O}\left(B T^{2} d + B T d^{2}\right)") == 2  # forward and backward
+
+
+def test_latex_has_symbols_as_papers_write_them() -> None:
+    """What autograd keeps is of no phase; letters beside one another would be a product."""
+    text = predict("gqa", dh=None).latex()
+    assert "H_{kv}" in text
+    assert "Hkv" not in text
+    assert "% parameters\n" in text
+    assert r"\mathrm{dilation}" in predict("dilated-window").latex(["saved_bytes", "matmul_flops"])
+    assert r"\text{of it useful} &= " in predict("mha", causal=True).latex(["matmul_flops"])
+
+
+def test_latex_of_names_that_users_give() -> None:
+    term = Term("50% of q_k & {more} #1 $x^2~\\", "forward", "matmul_flops", d)
+    text = Prediction("mine", (term,)).latex()
+    name = r"50\% of q\_k \& \{more\} \#1 \$x\textasciicircum{}2\textasciitilde{}\textbackslash{}"
+    assert rf"\text{{{name}}} &= d \\" in text
 
 
 @pytest.mark.parametrize(
@@ -187,7 +207,20 @@ def test_latex_of_a_paper() -> None:
         (lambda: predict("mha").total(phase="back"), "no phase 'back': there are forward, backward"),
         (lambda: predict("mha").evaluate(), "mha needs B: give it a value, as in B=128."),
         (lambda: predict("mha", d=3, dh=2).evaluate("saved_bytes", B=1, T=1), "mha needs H: give it a value"),
-        (lambda: predict("gqa").evaluate("parameters", d=2, H=3, Hkv=1), "gqa does not come to a whole number at H=3"),
+        (lambda: THIRDS.evaluate(T=4), "mine does not come to a whole number at T=4: T/3 is 4/3."),
+        (lambda: predict("gqa").evaluate("parameters", d=2, H=3, Hkv=1), "H must divide d: d=2 is no multiple of H=3."),
+        (lambda: predict("moe").at(E=2, k=3), "k can be at most E: k=3 is more than E=2."),
+        (lambda: predict("block-window", T=10, w=4), "w must divide T: T=10 is no multiple of w=4."),
+        (lambda: predict("block-window", w=4).at(T=10), "w must divide T: T=10 is no multiple of w=4."),
+        (lambda: predict("clustered", T=10, C=4), "C must divide T: T=10 is no multiple of C=4."),
+        (
+            lambda: predict("transformer", mixer="block-window", w=4, T=10),
+            "w must divide T: T=10 is no multiple of w=4.",
+        ),
+        (
+            lambda: (predict("block-window", w=4) + predict("ffn")).at(T=10),
+            "w must divide T: T=10 is no multiple of w=4.",
+        ),
         (
             lambda: Prediction("mine", (FORWARD,)).total("vector_flops", "backward"),
             "mine has no closed form of vector_flops in the backward, only of the forward.",
@@ -289,5 +322,5 @@ def test_of_some_kinds_of_work_alone() -> None:
     assert part.work("vector", "forward") is None
     assert part.work("traffic", "forward") is None
     assert part.evaluate("parameters") == whole.evaluate("parameters") == 4 * 8 * 8
-    with pytest.raises(AttnprofError, match="no kind of work 'matmull'.* matmul"):
+    with pytest.raises(AttnprofError, match=r"no kind of work 'matmull'.* matmul"):
         whole.of("matmull")  # type: ignore[arg-type]

@@ -80,6 +80,15 @@ def test_where_less_is_saved(capsys: pytest.CaptureFixture[str]) -> None:
     assert [c for c in found if c["quantity"] == "saved_bytes"] == [saved]
 
 
+def test_mechanisms_cross_at_lengths_that_they_take(capsys: pytest.CaptureFixture[str]) -> None:
+    """Blocks of w take multiples of w. With N = w they are full attention; with N = 2 w, half of it."""
+    found = data(capsys, "mha", "block-window:w=24", "-d", "8", "-H", "2", "--seq", "24,240")
+    (forward,) = [c for c in found["crossings"] if c["quantity"] == "forward_matmul_flops"]
+    assert (forward["cheaper"], forward["N"]) == ("block-window:w=24", 48)
+    text = shown(capsys, "mha", "block-window:w=24", "-d", "8", "-H", "2", "--seq", "24,240")
+    assert "cheaper than mha at N=48 (measured; at N=24 it is not)." in text
+
+
 def test_traffic_is_that_of_every_op(capsys: pytest.CaptureFixture[str]) -> None:
     """Elements of 4 bytes: projections 8 N d + 4 d², the heads merged 2 N d; per head twice in and out of the scores.
 
@@ -103,12 +112,12 @@ def test_a_longest_length_is_the_sequence_s(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_mechanism_can_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
-    found = data(capsys, *zoo.names(), "-d", "16", "-H", "2", "--seq", "8", "--backward")
+    found = data(capsys, *zoo.names(), "-d", "16", "-H", "2", "--seq", "16", "--backward")
     rows = {row["mechanism"]: row for row in found["measured"]}
     assert sorted(rows) == zoo.names()
     assert all(row["traffic_bytes"] > 0 and row["parameters"] > 0 for row in rows.values())
-    # A cache of 8 tokens, the new one among them: four projections of one token and two products with 8 keys.
-    assert rows["decode-attention"]["forward_matmul_flops"] == 8 * 16 * 16 + 4 * 8 * 16
+    # A cache of 16 tokens, the new one among them: four projections of one token and two products with 16 keys.
+    assert rows["decode-attention"]["forward_matmul_flops"] == 8 * 16 * 16 + 4 * 16 * 16
     assert rows["decode-naive"]["forward_matmul_flops"] > rows["decode-cached"]["forward_matmul_flops"]
 
 
@@ -253,6 +262,9 @@ def test_the_model_s_seed_does_not_show(capsys: pytest.CaptureFixture[str]) -> N
         (["mha", "-s", "causal=yes"], ["causal", "true or false", "'yes'"]),
         (["mha:d=7.5"], ["d must", "7.5"]),
         (["transformer:mixer=mah"], ["'mah'", "mha"]),
+        (["block-window:w=16", "--seq", "64,72"], ["block-window:w=16", "multiples of 16", "N=72"]),
+        (["mha", "clustered", "--seq", "20"], ["clustered", "multiples of 8", "N=20"]),
+        (["transformer:mixer=block-window,w=5", "--seq", "8"], ["multiples of 5", "N=8"]),
         (["synthesizer-dense:N=64", "--seq", "128"], ["N=64", "T=128"]),
         (["mha", "--seq", "8,999999999999"], ["999999999999", "at most"]),
         (["performer:"], ["NAME=VALUE"]),

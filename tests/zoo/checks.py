@@ -188,8 +188,8 @@ def assert_works(
 
     It runs with its defaults; in training and in evaluation alike (none of the zoo is random in one of them);
     in float32, float64 and bfloat16, whose results agree within the precision of the narrower; each sample of
-    a batch apart from the others; every trainable parameter and floating input gets a finite gradient; and on
-    fake tensors (``fake``: no value decides a shape) it counts what it counts on real ones.
+    a batch apart from the others; every trainable parameter and floating input gets a finite gradient, under
+    autocast too; and on fake tensors (``fake``: no value decides a shape) it counts what it counts on real ones.
 
     A module that chooses by value (``choosing``: routing, top-k) may choose otherwise in another precision: its
     values are not compared across dtypes then.
@@ -215,13 +215,17 @@ def assert_works(
             # float32: sums of another batch size may be added in another order.
             torch.testing.assert_close(alone[0], among[sample], rtol=1e-4, atol=1e-5)
 
-    leaves = differentiable(args)
-    torch.autograd.backward([t.square().mean() for t in _floats(net(*leaves))])
-    inputs = [t for t in _pytree.tree_leaves(leaves) if _is_float(t)]
-    for tensor in [*inputs, *(p for p in net.parameters() if p.requires_grad)]:
-        assert tensor.grad is not None
-        assert bool(tensor.grad.isfinite().all())
-        assert bool(tensor.grad.count_nonzero())
+    for narrow in (False, True):
+        net.zero_grad()
+        leaves = differentiable(args)
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            out = _floats(net(*leaves))
+        torch.autograd.backward([t.float().square().mean() for t in out])
+        inputs = [t for t in _pytree.tree_leaves(leaves) if _is_float(t)]
+        for tensor in [*inputs, *(p for p in net.parameters() if p.requires_grad)]:
+            assert tensor.grad is not None
+            assert bool(tensor.grad.isfinite().all())
+            assert bool(tensor.grad.count_nonzero())
     if fake:
         with attnprof.fake_tensors():
             unreal = zoo.build(name, **symbols), zoo.inputs(name, **{**symbols, **shape, "B": 2})

@@ -24,17 +24,20 @@ def masked_attention(net: Any, sees: Rule) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def assert_executes(build: Callable[..., Any], pairs: Callable[[int], int], seed: int, **ranges: int) -> None:
+def assert_executes(
+    build: Callable[..., Any], pairs: Callable[..., int], seed: int, part: str | None = None, **ranges: int
+) -> None:
     """At random shapes the matmul FLOPs are the four projections' and 4 dh per head and executed pair.
 
     A projection is 2 B T d n with n = H dh; scores and weighted sum are 2 dh per pair each; the backward has for
     every product one for each of its factors. ``pairs``: of the module and T, how many a head executes;
-    ``ranges``: the symbols to draw, each from 1 to its value.
+    ``ranges``: the symbols to draw, each from 1 to its value; T is a multiple of that called ``part``.
     """
     for at in shapes(seed):
         B, T, H, dh = at.randint(1, 2), at.randint(1, 20), at.randint(1, 3), at.randint(1, 5)
         d = at.choice([H * dh, at.randint(1, 12)])
         symbols = {name: at.randint(1, most) for name, most in ranges.items()}
+        T += -T % symbols[part] if part else 0
         net = build(d=d, H=H, dh=dh, **symbols)
         n, executed = H * dh, pairs(T=T, **symbols)
         flops = counted(net, torch.randn(B, T, d))

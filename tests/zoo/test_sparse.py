@@ -172,7 +172,7 @@ def in_clusters(net: Any) -> Callable[[Tensor], Tensor]:
 
 
 def test_clustered_is_attention_inside_clusters() -> None:
-    for T, C in [(1, 1), (2, 5), (6, 2), (9, 3), (10, 4)]:
+    for T, C in [(1, 1), (5, 5), (6, 2), (9, 3), (12, 4)]:
         net = double(zoo.build("clustered", d=6, H=2, C=C))
         x = normal(2, T, 6)
         assert_same(net(x), in_clusters(net)(x))
@@ -188,8 +188,8 @@ def test_one_cluster_is_full_attention() -> None:
 def test_clustered_counts() -> None:
     """Queries and keys meet C centroids, 2 T C n each, without a gradient; then c queries meet c keys C times."""
     for at in shapes(22):
-        B, T, d, H, dh, C = (at.randint(1, most) for most in (2, 16, 12, 3, 5, 6))
-        n, c = H * dh, -(-T // C)
+        B, c, d, H, dh, C = (at.randint(1, most) for most in (2, 5, 12, 3, 5, 6))
+        n, T = H * dh, c * C
         net = zoo.build("clustered", d=d, H=H, dh=dh, C=C)
         projections, routing, inside = 8 * B * T * d * n, 4 * B * T * C * n, 4 * B * C * c * c * n
         flops = counted(net, torch.randn(B, T, d))
@@ -229,7 +229,7 @@ def test_works_wherever_a_module_is_used(causal: bool) -> None:
 
 
 def test_clusters_work_wherever_a_module_is_used() -> None:
-    assert_works("clustered", {"T": 10}, choosing=True, d=8, H=2, C=3)
+    assert_works("clustered", {"T": 24}, choosing=True, d=8, H=2, C=3)  # whole clusters of the default, too
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -240,3 +240,8 @@ def test_bad_sizes(name: str) -> None:
     assert_one_sentence(lambda: zoo.build(name, H=0), "H", "0")
     assert_one_sentence(lambda: zoo.build(name, dh=-1), "dh", "-1")
     assert_one_sentence(lambda: zoo.build(name, **{size: 0}), size, "0")
+
+
+def test_a_length_that_does_not_divide_into_clusters() -> None:
+    net = zoo.build("clustered", d=6, H=2, C=4)
+    assert_one_sentence(lambda: net(torch.randn(1, 10, 6)), "C must divide T", "T=10", "C=4")

@@ -38,8 +38,16 @@ def rule(name: str, w: int, causal: bool, dilation: int = 2) -> Rule:
     return lambda i, j: abs(i - j) <= step * w and (i - j) % step == 0
 
 
+def lengths(name: str, w: int, *wanted: int) -> list[int]:
+    """Lengths that it takes: of blocks that do not overlap, whole ones."""
+    return [-(-T // w) * w for T in wanted] if name == "block-window" else list(wanted)
+
+
 def executed(name: str, causal: bool, T: int, w: int, dilation: int = 2) -> int:
-    """Gathered: every query its taps. In blocks: all queries and keys of whole blocks, ceil(T / w) of them."""
+    """Gathered: every query its taps. In blocks: all queries and keys of whole blocks, ceil(T / w) of them.
+
+    Blocks that do not overlap are whole.
+    """
     whole = -(-T // w) * w
     return {
         "local-window": T * (w if causal else 2 * w + 1),
@@ -53,6 +61,7 @@ def executed(name: str, causal: bool, T: int, w: int, dilation: int = 2) -> int:
 @causal_or_not
 def test_is_the_masked_softmax(name: str, causal: bool) -> None:
     for T, w in [(1, 1), (1, 3), (5, 9), (7, 2), (8, 4), (9, 3), (10, 4)]:
+        T = lengths(name, w, T)[-1]
         net = double(zoo.build(name, d=6, H=2, w=w, causal=causal))
         by_hand = masked_attention(net, rule(name, w, causal))
         x = normal(2, T, 6)
@@ -73,7 +82,7 @@ def test_any_dilation(dilation: int, causal: bool) -> None:
 @each
 def test_causal(name: str) -> None:
     x = normal(2, 7, 6)
-    assert_causal(double(zoo.build(name, d=6, H=2, w=3, causal=True)), x)
+    assert_causal(double(zoo.build(name, d=6, H=2, w=7 if name == "block-window" else 3, causal=True)), x)
     assert_sees_everything(double(zoo.build(name, d=6, H=2, w=7, **odd_steps(name))), x)
 
 
@@ -84,7 +93,8 @@ def odd_steps(name: str) -> dict[str, int]:
 @each
 @causal_or_not
 def test_counts(name: str, causal: bool) -> None:
-    assert_executes(partial(zoo.build, name, causal=causal), partial(executed, name, causal), seed=10, w=6)
+    whole = "w" if name == "block-window" else None
+    assert_executes(partial(zoo.build, name, causal=causal), partial(executed, name, causal), 10, whole, w=6)
 
 
 def test_the_dilation_costs_nothing() -> None:
@@ -97,7 +107,7 @@ def test_the_dilation_costs_nothing() -> None:
 @causal_or_not
 def test_pairs_are_those_of_the_rule(name: str, causal: bool) -> None:
     for w in (1, 2, 5):
-        assert_keeps(zoo.build(name, w=w, causal=causal), rule(name, w, causal), *range(1, 17))
+        assert_keeps(zoo.build(name, w=w, causal=causal), rule(name, w, causal), *lengths(name, w, *range(1, 17)))
 
 
 def test_pairs_in_closed_form() -> None:
@@ -143,7 +153,8 @@ def test_saved_activations(name: str, causal: bool) -> None:
 @each
 @causal_or_not
 def test_works_wherever_a_module_is_used(name: str, causal: bool) -> None:
-    assert_works(name, {"T": 10}, d=8, H=2, w=3, causal=causal)
+    T = 48 if name == "block-window" else 10  # whole blocks of 3, and of the default
+    assert_works(name, {"T": T}, d=8, H=2, w=3, causal=causal)
 
 
 @each
@@ -154,3 +165,8 @@ def test_bad_sizes(name: str) -> None:
     assert_one_sentence(lambda: zoo.build(name, dh=-1), "dh", "-1")
     assert_one_sentence(lambda: zoo.build(name, w=0), "w", "0")
     assert_one_sentence(lambda: zoo.build("dilated-window", dilation=0), "dilation", "0")
+
+
+def test_a_length_that_does_not_divide_into_blocks() -> None:
+    net = zoo.build("block-window", d=6, H=2, w=4)
+    assert_one_sentence(lambda: net(torch.randn(1, 10, 6)), "w must divide T", "T=10", "w=4")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from math import lcm
 from typing import Literal, get_args
 
 Quantity = Literal["forward", "backward", "recompute", "vector", "bytes", "saved", "parameters"]
@@ -42,9 +43,10 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """``cheaper`` takes less than ``dearer`` at ``length``, and did not at ``length - 1``: both were measured.
+    """``cheaper`` takes less than ``dearer`` at ``length``, and did not at ``length - step``: both were measured.
 
-    With a ``device`` the quantity is the attainable time there.
+    ``step`` is 1 unless a mechanism takes multiples of something alone. With a ``device`` the quantity is the
+    attainable time there.
     """
 
     quantity: Quantity | Literal["attainable"]
@@ -52,6 +54,7 @@ class Crossing:
     dearer: str
     length: int
     device: str = ""
+    step: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,42 +98,46 @@ def crossings(
     mechanisms: Sequence[str],
     lengths: Sequence[int],
     devices: Sequence[str] = (),
+    steps: Mapping[str, int] | None = None,
 ) -> Iterator[Crossing]:
     """Where each mechanism becomes cheaper or dearer than the first, between the first length and the last.
 
-    ``measure`` is called for lengths between the given ones. One crossing is looked for between two neighbours.
+    ``measure`` is called for lengths between the given ones, and of mechanisms in ``steps`` for multiples of that
+    number. One crossing is looked for between two neighbours.
     """
+    steps = steps or {}
     for quantity in CROSSING:
 
         def amount(name: str, length: int, quantity: Quantity = quantity) -> int:
             return measure(name, length).of(quantity)
 
-        for cheaper, dearer, length in _cross(amount, mechanisms, lengths):
-            yield Crossing(quantity, cheaper, dearer, length)
+        for cheaper, dearer, length, step in _cross(amount, mechanisms, lengths, steps):
+            yield Crossing(quantity, cheaper, dearer, length, step=step)
     for at, device in enumerate(devices):
 
         def time(name: str, length: int, at: int = at) -> int:
             return round(measure(name, length).attainable_s[at] * _PER_SECOND)
 
-        for cheaper, dearer, length in _cross(time, mechanisms, lengths):
-            yield Crossing("attainable", cheaper, dearer, length, device)
+        for cheaper, dearer, length, step in _cross(time, mechanisms, lengths, steps):
+            yield Crossing("attainable", cheaper, dearer, length, device, step)
 
 
 def _cross(
-    amount: Callable[[str, int], int], mechanisms: Sequence[str], lengths: Sequence[int]
-) -> Iterator[tuple[str, str, int]]:
-    """The cheaper, the dearer, and from which length on."""
+    amount: Callable[[str, int], int], mechanisms: Sequence[str], lengths: Sequence[int], steps: Mapping[str, int]
+) -> Iterator[tuple[str, str, int, int]]:
+    """The cheaper, the dearer, from which length on, and by how much the next length that was looked at is smaller."""
     first, *others = mechanisms
     for other in others:
+        step = lcm(steps.get(first, 1), steps.get(other, 1))
 
-        def more(length: int, other: str = other) -> int:
-            return amount(other, length) - amount(first, length)
+        def more(count: int, other: str = other, step: int = step) -> int:
+            return amount(other, count * step) - amount(first, count * step)
 
-        for low, high in pairwise(lengths):
+        for low, high in pairwise(length // step for length in lengths):
             if more(low) >= 0 > more(high):
-                yield other, first, crossing(more, low, high)
+                yield other, first, step * crossing(more, low, high), step
             elif more(low) <= 0 < more(high):
-                yield first, other, crossing(more, low, high)
+                yield first, other, step * crossing(more, low, high), step
 
 
 def crossing(difference: Callable[[int], int], low: int, high: int) -> int:

@@ -44,6 +44,7 @@ class Tape(Movement):
         of_weights = a.is_weight or b.is_weight
         made = self.tensor(out, elements, a.needs_grad or b.needs_grad)
         read = (a if stored is None else self.tensor(a.name, stored, False, a.item_bytes)), b
+        useful = None if useful == flops else useful
         self.note(name, "matmul_flops", flops, useful=useful, of_weights=of_weights)
         self.kernel(name, read, elements)
         for factor, other, called in zip((a, b), (b, read[0]), factors or (a.name, b.name), strict=True):

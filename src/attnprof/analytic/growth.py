@@ -77,7 +77,7 @@ def _bounded(expression: Expr) -> Expr:
     if isinstance(expression, CutTiles):
         return args[0] * (args[1] + args[2])
     if isinstance(expression, Piecewise):
-        return _bounded(expression.args[-1][0])
+        return Add(*(_bounded(case) for case, _ in expression.args))  # at most
     if isinstance(expression, CeilLog2 | FloorLog2 | BitCount):
         return log(args[0])
     return expression.func(*args)

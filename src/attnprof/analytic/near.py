@@ -26,12 +26,8 @@ def window_pairs(T: Expr, w: Expr, causal: bool, dilation: Expr | int = 1) -> Ex
 
 
 def block_pairs(T: Expr, w: Expr, causal: bool) -> Expr:
-    """Pairs inside blocks of w, the last one of the T mod w positions that are left."""
-
-    def inside(size: Expr) -> Expr:
-        return size * (size + 1) / 2 if causal else size**2
-
-    return floor(T / w) * inside(w) + inside(Mod(T, w))
+    """Pairs inside the T / w blocks of w positions."""
+    return T * (w + 1) / 2 if causal else T * w
 
 
 def gathered(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, taps: Expr, useful: Expr) -> Tensor:
@@ -69,7 +65,10 @@ def near_pairs(tape: Tape, at: Heads, q: Tensor, k: Tensor, v: Tensor, pairs: Ex
 
 @dataclass(frozen=True)
 class Blocks:
-    """T queries in blocks of w, each against so many blocks of keys; the last one filled up."""
+    """T queries in blocks of w, each against so many blocks of keys; the last one filled up.
+
+    Where a block sees itself alone, w divides T.
+    """
 
     T: Expr
     w: Expr
@@ -77,7 +76,7 @@ class Blocks:
 
     @property
     def count(self) -> Expr:
-        return ceiling(self.T / self.w)
+        return self.T / self.w if self.seen == 1 else ceiling(self.T / self.w)
 
     @property
     def whole(self) -> Expr:
@@ -94,7 +93,7 @@ class Blocks:
     @property
     def full(self) -> Boolean:
         """Whether the last block needs no filling up."""
-        return Eq(Mod(self.T, self.w), 0)
+        return true if self.seen == 1 else Eq(Mod(self.T, self.w), 0)
 
     def mask(self, tape: Tape) -> None:
         """Where queries and keys stand, block by block; which pairs are in the window, and inside the sequence."""

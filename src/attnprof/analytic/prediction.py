@@ -64,6 +64,20 @@ class Term:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """Two sizes that have to go together, by name: ``check(T=..., w=...)`` raises where they do not."""
+
+    rule: Callable[..., None]
+    first: str
+    second: str
+
+    def check(self, values: Mapping[str, int]) -> None:
+        """Raise unless the sizes go together, where both are known."""
+        if self.first in values and self.second in values:
+            self.rule(**{name: values[name] for name in (self.first, self.second)})
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What theory says some mechanism costs: a sum of named terms, and the values of symbols that are known.
 
@@ -75,6 +89,7 @@ class Prediction:
     Matmul FLOPs are always stated in full. Of ``vector_flops`` and of traffic (``read_bytes``, ``write_bytes``: each op
     alone) ``complete`` says in which phases the terms are all there is, where they are none too; ``holds`` are
     conditions on sizes outside of which a kind has no closed form. What :meth:`work` does not know is None, never 0.
+    ``fits`` are sizes that have to go together, such as H that divides d: values that do not are refused.
 
     ``a + b`` is both, ``L * a`` is L times it, so that a model is the sum of its parts. Terms of the same name, phase
     and quantity become one.
@@ -85,6 +100,7 @@ class Prediction:
     values: Mapping[str, int] = field(default_factory=dict)
     complete: frozenset[tuple[Kind, Phase]] = frozenset()
     holds: Mapping[Kind, Boolean] = field(default_factory=dict)
+    fits: tuple[Fit, ...] = ()
 
     def work(self, kind: Kind, phase: Phase) -> tuple[Term, ...] | None:
         """The terms of a kind of work in a phase, of traffic those read and those written.
@@ -121,8 +137,7 @@ class Prediction:
 
     def value(self, expression: Expr, **values: int) -> int:
         """An expression of this prediction (a term's, a total) as an exact integer."""
-        positive(**values)
-        known = {**self.values, **values}
+        known = self._with(values)
         symbols = sorted(expression.free_symbols, key=str)
         for symbol in symbols:
             if symbol.name not in known:
@@ -135,8 +150,16 @@ class Prediction:
 
     def at(self, **values: int) -> Prediction:
         """The same prediction with more (or other) symbols known."""
+        return replace(self, values=self._with(values))
+
+    def _with(self, values: Mapping[str, int]) -> dict[str, int]:
+        """The values known, and more; raises where they are no sizes, or do not go together."""
         positive(**values)
-        return replace(self, values={**self.values, **values})
+        known = {**self.values, **values}
+        if values:
+            for fit in self.fits:
+                fit.check(known)
+        return known
 
     def substituted(self) -> Prediction:
         """The prediction with its known values put into the expressions, no longer known by name."""
@@ -144,8 +167,9 @@ class Prediction:
 
         known = {symbol(name): Integer(value) for name, value in self.values.items()}
         holds = {kind: condition.xreplace(known) for kind, condition in self.holds.items()}
+        fits = tuple(fit for fit in self.fits if not {fit.first, fit.second} & self.values.keys())
         return replace(
-            self, terms=tuple(t.map(lambda x: x.xreplace(known)) for t in self.terms), values={}, holds=holds
+            self, terms=tuple(t.map(lambda x: x.xreplace(known)) for t in self.terms), values={}, holds=holds, fits=fits
         )
 
     def big_o(
@@ -216,7 +240,9 @@ class Prediction:
         stated = {(quantity, phase) for kind, phase in both for quantity in KINDS[kind]}
         of_work = {quantity for quantities in KINDS.values() for quantity in quantities}
         terms = [t for t in (*self.terms, *other.terms) if t.quantity not in of_work or (t.quantity, t.phase) in stated]
-        return Prediction(name, merged(terms), values, both, {kind: c for kind, c in holds.items() if c is not true})
+        holds = {kind: condition for kind, condition in holds.items() if condition is not true}
+        fits = tuple(dict.fromkeys((*self.fits, *other.fits)))
+        return Prediction(name, merged(terms), values, both, holds, fits)
 
     def __mul__(self, times: Expr | int) -> Prediction:
         factor = sympify(times)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from sympy import Expr, Integer, Ne, Piecewise, sympify, true
+from sympy import Expr, Integer, Ne, Piecewise, false, sympify, true
 from sympy.logic.boolalg import Boolean
 
 from attnprof.analytic.prediction import KINDS, Kind, Phase, Quantity, Term, merged
@@ -213,7 +213,7 @@ class Recording:
         """So many bytes, where sizes are such that anything has to move."""
         amounts: dict[Quantity, Expr | int] = {"vector_flops": flops, "read_bytes": read, "write_bytes": written}
         for quantity, amount in amounts.items():
-            if amount != 0:
+            if amount != 0 and only_if is not false:
                 self.note(name, quantity, amount if only_if is true else Piecewise((amount, only_if), (0, True)), phase)
 
     def arrive(self, tensor: Tensor, stored: Expr | None = None) -> None:

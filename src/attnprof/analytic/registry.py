@@ -14,7 +14,7 @@ from sympy import And, Expr
 from sympy.logic.boolalg import Boolean
 
 from attnprof.analytic.blocks import Tape, Tensor
-from attnprof.analytic.prediction import KINDS, Kind, Phase, Prediction
+from attnprof.analytic.prediction import KINDS, Fit, Kind, Phase, Prediction
 from attnprof.analytic.symbols import e, symbol
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.sizes import at_most, divides, positive
@@ -32,16 +32,19 @@ class Sizes:
 
     def __init__(self, values: Mapping[str, int]) -> None:
         self.values = values
+        self.asked: dict[Fit, None] = {}
 
     def divides(self, whole: str, part: str) -> None:
-        """Raise unless ``part`` divides ``whole``, where both are known."""
-        if whole in self.values and part in self.values:
-            divides(**{whole: self.values[whole], part: self.values[part]})
+        """Raise unless ``part`` divides ``whole``: now where both are known, or once they are."""
+        self._ask(Fit(divides, whole, part))
 
     def at_most(self, most: str, size: str) -> None:
-        """Raise unless ``size`` is at most ``most``, where both are known."""
-        if most in self.values and size in self.values:
-            at_most(**{most: self.values[most], size: self.values[size]})
+        """Raise unless ``size`` is at most ``most``: now where both are known, or once they are."""
+        self._ask(Fit(at_most, most, size))
+
+    def _ask(self, fit: Fit) -> None:
+        fit.check(self.values)
+        self.asked[fit] = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,8 @@ def predict(
     entry = find(name)
     values, options = _sorted(entry, symbols)
     tape = Tape((frozen,) if isinstance(frozen, str) else frozen, input_grad)
-    entry.put(tape, Sizes(values), None, options)
+    sizes = Sizes(values)
+    entry.put(tape, sizes, None, options)
     if tape.unused:
         pattern = sorted(tape.unused)[0]
         known = ", ".join(dict.fromkeys(tape.weights))
@@ -174,12 +178,13 @@ def predict(
             if wanted not in tape.inputs:
                 raise AttnprofError(f"{name} has no input {wanted!r}; it has {', '.join(tape.inputs)}.")
     if stopped:
-        return Prediction(name, tuple(t for t in tape.until_last_kept() if t.quantity == "matmul_flops"), values)
+        contractions = tuple(t for t in tape.until_last_kept() if t.quantity == "matmul_flops")
+        return Prediction(name, contractions, values, fits=tuple(sizes.asked))
     missing = entry.missing | tape.missing
     unstated = {(quantity, phase) for kind, phase in missing for quantity in KINDS[kind]}
     terms = tuple(t for t in tape.terms if (t.quantity, t.phase) not in unstated)
     holds: dict[Kind, Boolean] = {"traffic": And(*tape.conditions)} if tape.conditions else {}
-    return Prediction(name, terms, values, _WORK - missing, holds)
+    return Prediction(name, terms, values, _WORK - missing, holds, tuple(sizes.asked))
 
 
 def _sorted(entry: Formula, given: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:

@@ -153,9 +153,10 @@ def chosen_rows(tape: Tape, at: Heads, x: Tensor, places: Expr) -> Tensor:
 def clustered(
     tape: Tape, sizes: Sizes, x: Tensor, B: Expr, T: Expr, d: Expr, H: Expr, C: Expr, dh: Expr | None = None
 ) -> Tensor:
-    """Attention inside C clusters of ceil(T / C) tokens, which centroids choose; the choice has no gradient."""
+    """Attention inside C clusters of T / C tokens, which centroids choose; the choice has no gradient."""
     at = itself(sizes, B, T, d, H, None, dh)
-    n, size, several = at.n, ceiling(T / C), Ne(B, 1)
+    sizes.divides("T", "C")
+    n, size, several = at.n, T / C, Ne(B, 1)
     tape.several(T, H, at.dh, C)
     tape.conditions.add(Gt(T, C))
     q, k, v = project(tape, at, x, x)

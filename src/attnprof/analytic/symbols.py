@@ -7,7 +7,7 @@ V vocabulary, e bytes per element, M elements of on-chip memory. All are whole n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sympy import Expr, Function, Integer, Symbol
@@ -85,6 +85,12 @@ class CausalTileRows(Function):  # type: ignore[misc]  # sympy has no types
             return None
         return Integer(sum(rows for rows, _, _ in _tiles(int(T), int(Br), int(Bc))))
 
+    def _latex(self, printer: Any) -> str:
+        T, Br, Bc = (printer.doprint(arg) for arg in self.args)
+        return _over_rows_of_tiles(
+            T, Br, lambda end: rf"\left({end} - (i - 1) {Br}\right) \left\lceil {end} / {Bc} \right\rceil"
+        )
+
 
 class CausalTileColumns(Function):  # type: ignore[misc]  # sympy has no types
     """The columns of the tiles that :class:`CausalTiles` has, added up."""
@@ -97,6 +103,10 @@ class CausalTileColumns(Function):  # type: ignore[misc]  # sympy has no types
         if not (T.is_Integer and Br.is_Integer and Bc.is_Integer):
             return None
         return Integer(sum(columns for _, columns, _ in _tiles(int(T), int(Br), int(Bc))))
+
+    def _latex(self, printer: Any) -> str:
+        T, Br, Bc = (printer.doprint(arg) for arg in self.args)
+        return _over_rows_of_tiles(T, Br, lambda end: _columns(end, Bc, T))
 
 
 class CutTiles(Function):  # type: ignore[misc]  # sympy has no types
@@ -134,8 +144,14 @@ class CausalTiles(Function):  # type: ignore[misc]  # sympy has no types
 
     def _latex(self, printer: Any) -> str:
         T, Br, Bc = (printer.doprint(arg) for arg in self.args)
-        end = rf"\min(i {Br}, {T})"
-        return (
-            rf"\sum_{{i=1}}^{{\lceil {T} / {Br} \rceil}} \left({end} - (i - 1) {Br}\right) "
-            rf"\min\left({Bc} \left\lceil {end} / {Bc} \right\rceil, {T}\right)"
-        )
+        return _over_rows_of_tiles(T, Br, lambda end: rf"\left({end} - (i - 1) {Br}\right) {_columns(end, Bc, T)}")
+
+
+def _over_rows_of_tiles(T: str, Br: str, each: Callable[[str], str]) -> str:
+    """A sum over the rows of tiles, in LaTeX; ``each``: its term, from where the queries of row i end."""
+    return rf"\sum_{{i=1}}^{{\lceil {T} / {Br} \rceil}} " + each(rf"\min(i {Br}, {T})")
+
+
+def _columns(end: str, Bc: str, T: str) -> str:
+    """In LaTeX, the keys in the tiles that queries up to ``end`` meet."""
+    return rf"\min\left({Bc} \left\lceil {end} / {Bc} \right\rceil, {T}\right)"

@@ -16,6 +16,15 @@ from attnprof.analytic.prediction import KINDS, PHASES, Kind, Phase, Prediction,
 from attnprof.core.units import Kind as Unit
 from attnprof.core.units import Units
 
+#: What LaTeX reads as something else.
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{letter: f"\\{letter}" for letter in "_%&#${}"},
+}
+#: Symbols as papers write them.
+_NAMES = {name: f"{name[0]}_{{{name[1:]}}}" for name in ("Bc", "Br", "Hkv", "dc", "dh", "dq", "dr")}
 #: What a quantity is called, and what kind of number it is.
 TITLES: dict[Quantity, tuple[str, Unit]] = {
     "matmul_flops": ("matmul FLOPs", "matmul"),
@@ -131,15 +140,15 @@ def _limits(prediction: Prediction) -> list[str]:
 
 def _block(prediction: Prediction, quantity: Quantity, phase: Phase, width: int, units: Units) -> list[str]:
     terms = [t for t in prediction.terms if (t.quantity, t.phase) == (quantity, phase)]
-    title, kind = TITLES[quantity]
+    kind = TITLES[quantity][1]
     rows = [(t.name, t.expression) for t in terms]
     total = prediction.total(quantity, phase)
     if len(terms) > 1:
         rows.append(("total", total))
-    if quantity == "matmul_flops" and any(t.useful is not None for t in terms):
+    if _has_useful(quantity, terms):
         rows.append(("of it useful", prediction.total("useful_matmul_flops", phase)))
     header, cells = _values(prediction, [expression for _, expression in rows], kind, units)
-    label = f"{title}, {phase}" if any(quantity in quantities for quantities in KINDS.values()) else title
+    label = _label(quantity, phase)
     longest = max(len(label), *(len(name) + 2 for name, _ in rows))
     lines = [f"{label:<{longest}}  {header}"] if cells else [label]
     for index, (name, expression) in enumerate(rows):
@@ -172,22 +181,44 @@ def _beside(start: str, formula: str, width: int) -> list[str]:
 
 
 def latex(prediction: Prediction, quantities: Collection[Quantity] | None = None) -> str:
-    """One ``align*`` per quantity and phase, a line per term and one for the sum."""
+    """One ``align*`` per quantity and phase: a line per term, the sum, what of it is useful, and the growth."""
     blocks = []
     for quantity in prediction.quantities:
         if quantities is not None and quantity not in quantities:
             continue
         for phase in _known(prediction, quantity):
             terms = [t for t in prediction.terms if (t.quantity, t.phase) == (quantity, phase)]
-            blocks.append(_align(TITLES[quantity][0], phase, terms, prediction.total(quantity, phase)))
+            label = _label(quantity, phase)
+            useful = prediction.total("useful_matmul_flops", phase) if _has_useful(quantity, terms) else None
+            blocks.append(_align(label, terms, prediction.total(quantity, phase), useful))
     return "\n".join(blocks)
 
 
-def _align(title: str, phase: Phase, terms: list[Term], total: Expr) -> str:
-    lines = [rf"  \text{{{_escaped(t.name)}}} &= {sympy.latex(t.expression)} \\" for t in terms]
-    lines.append(rf"  \text{{total}} &= {sympy.latex(total)}")
-    return "\n".join((f"% {title}, {phase}", r"\begin{align*}", *lines, r"\end{align*}"))
+def _align(label: str, terms: list[Term], total: Expr, useful: Expr | None) -> str:
+    lines = [rf"\text{{{_escaped(t.name)}}} &= {_latex(t.expression)}" for t in terms]
+    lines.append(rf"\text{{total}} &= {_latex(total)}")
+    if useful is not None:
+        lines.append(rf"\text{{of it useful}} &= {_latex(useful)}")
+    if total.free_symbols:
+        lines.append(rf"&\in \mathcal{{O}}\left({_latex(leading(total))}\right)")
+    return "\n".join((f"% {label}", r"\begin{align*}", " \\\\\n".join(f"  {line}" for line in lines), r"\end{align*}"))
+
+
+def _latex(expression: Expr) -> str:
+    """Symbols of several letters as one: H_{kv}, d_h as papers write them, others upright."""
+    names = {s: _NAMES.get(s.name, rf"\mathrm{{{s.name}}}") for s in expression.free_symbols if len(s.name) > 1}
+    return str(sympy.latex(expression, symbol_names=names))
+
+
+def _label(quantity: Quantity, phase: Phase) -> str:
+    """What a block is of; what is kept or held is of no phase."""
+    title = TITLES[quantity][0]
+    return f"{title}, {phase}" if any(quantity in quantities for quantities in KINDS.values()) else title
+
+
+def _has_useful(quantity: Quantity, terms: list[Term]) -> bool:
+    return quantity == "matmul_flops" and any(t.useful is not None for t in terms)
 
 
 def _escaped(text: str) -> str:
-    return text.replace("_", r"\_")
+    return "".join(_LATEX.get(letter, letter) for letter in text)

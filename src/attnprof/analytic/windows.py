@@ -85,6 +85,7 @@ def block_window(
 ) -> Tensor:
     """Attention in blocks of w positions that do not overlap."""
     at = itself(sizes, B, T, d, H, None, dh)
+    sizes.divides("T", "w")
     blocks = Blocks(T, w, 1)
     y = in_blocks(tape, at, *project(tape, at, x, x), blocks, block_pairs(T, w, causal))
     return project_back(tape, at, blocks.merged(tape, at, y))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import lcm
 from typing import TYPE_CHECKING, Any
 
 from attnprof.analysis.study import Measures, crossings
@@ -10,6 +11,7 @@ from attnprof.api import fake_tensors, run
 from attnprof.api.competitors import Competitor
 from attnprof.api.study import Study
 from attnprof.core.device import DeviceSpec
+from attnprof.core.errors import AttnprofError
 
 if TYPE_CHECKING:
     from attnprof.api import Report
@@ -42,9 +44,14 @@ def measured(
     work = _Work(batch, backward, Plan(dtype=dtype), devices)
     by_label = {c.label: c for c in competitors}
     known: dict[tuple[str, int], Measures] = {}
+    steps: dict[str, int] = {}
     for competitor in competitors:
         with fake_tensors():
-            work.build(competitor, lengths[0])
+            module, _ = work.build(competitor, lengths[0])
+        steps[competitor.label] = step = lcm(*(getattr(part, "multiple_of", 1) for part in module.modules()))
+        for length in lengths:
+            if length % step:
+                raise AttnprofError(f"{competitor.label} takes lengths that are multiples of {step}, not N={length}.")
 
     def measure(label: str, length: int) -> Measures:
         if (label, length) not in known:
@@ -56,7 +63,7 @@ def measured(
         for length in lengths:
             measure(label, length)
     ids = tuple(device.id for device in devices)
-    found = tuple(crossings(measure, list(by_label), lengths, ids))
+    found = tuple(crossings(measure, list(by_label), lengths, ids, steps))
     settings = {**settings, "dtype": dtype or "fp32", "phases": "forward + backward" if backward else "forward"}
     settings["torch"] = torch.__version__
     return Study(settings, tuple(by_label), tuple(lengths), known, found, tuple(work.notes()), ids)

@@ -134,7 +134,7 @@ def crossing_sentences(study: Study) -> list[str]:
     """One sentence for each crossing; the numbers on both sides of it were measured."""
     return [
         f"{_title(c)}: {c.cheaper} becomes cheaper than {c.dearer} at N={c.length} "
-        f"(measured; at N={c.length - 1} it is not)."
+        f"(measured; at N={c.length - c.step} it is not)."
         for c in study.crossings
     ]
 

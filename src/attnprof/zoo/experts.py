@@ -52,5 +52,6 @@ class MixtureOfExperts(nn.Module):
         out = torch.zeros_like(tokens)
         for index, expert in enumerate(self.experts):
             rows, rank = torch.where(chosen == index)
-            out.index_add_(0, rows, expert(tokens[rows]) * weights[rows, rank, None])
+            mixed = expert(tokens[rows]) * weights[rows, rank, None]
+            out.index_add_(0, rows, mixed.to(out.dtype))  # under autocast experts answer in another dtype
         return out.view_as(x)

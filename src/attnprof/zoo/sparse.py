@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnprof.zoo.attention import Attention
-from attnprof.zoo.registry import mechanism, positive
+from attnprof.zoo.registry import divides, mechanism, positive
 from attnprof.zoo.windows import gathered, probabilities, scores_of, weighted_sum
 
 
@@ -116,13 +116,13 @@ class TopKAttention(Attention):
 
 @mechanism("clustered")
 class ClusteredAttention(Attention):
-    """Attention inside clusters: C centroids per head each take the ceil(T / C) queries and keys closest to them.
+    """Attention inside clusters: C centroids per head each take the T / C queries and keys closest to them.
 
     x [B, T, d] -> [B, T, d]. Closest is by dot product. Clusters are balanced by construction; a query that several
     took gets the mean of their answers, a query that none took gets zero. Not causal: whom a cluster takes
     depends on all tokens. Centroids are a buffer, moved by k-means and not by gradients; here they stay.
 
-    With c = ceil(T / C), T / C for T a multiple of C:
+    T is a multiple of C, or it is an error. With c = T / C:
         pairs       C c², counted in each cluster
         forward     8 B T d n + routing 4 B T C n (queries and keys against the centroids) + 4 B C c² n
         backward    16 B T d n + 8 B C c² n: a choice has no gradient
@@ -143,12 +143,21 @@ class ClusteredAttention(Attention):
 
     def pairs(self, T: int) -> int:
         """Pairs per head inside the clusters: the work that is done, too."""
-        return self.C * (-(-T // self.C)) ** 2
+        return self.C * self.size(T) ** 2
+
+    @property
+    def multiple_of(self) -> int:
+        """What divides every length that it takes."""
+        return self.C
+
+    def size(self, T: int) -> int:
+        """How many of T queries, and of T keys, each cluster takes."""
+        divides(T=T, C=self.C)
+        return T // self.C
 
     def closest(self, x: Tensor) -> Tensor:
-        """Which ceil(T / C) of the rows of x [B, H, T, dh] each cluster takes: [B, H, C, ceil(T / C)]."""
-        size = -(-x.shape[2] // self.C)
-        return (self.centroids @ x.detach().transpose(-2, -1)).topk(size, dim=-1).indices
+        """Which T / C of the rows of x [B, H, T, dh] each cluster takes: [B, H, C, T / C]."""
+        return (self.centroids @ x.detach().transpose(-2, -1)).topk(self.size(x.shape[2]), dim=-1).indices
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         askers, answerers = self.closest(q), self.closest(k)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnprof.zoo.attention import Attention
-from attnprof.zoo.registry import mechanism, positive
+from attnprof.zoo.registry import divides, mechanism, positive
 
 
 def probabilities(scores: Tensor, kept: Tensor) -> Tensor:
@@ -215,10 +215,10 @@ class SlidingWindow(Window):
 class BlockWindow(SlidingWindow):
     """Attention in blocks of w positions that do not overlap: a query sees its own block only.
 
-    x [B, T, d] -> [B, T, d]; the block up to the query if ``causal``.
+    x [B, T, d] -> [B, T, d]; the block up to the query if ``causal``. T is a multiple of w, or it is an error.
 
-    pairs           T w; causal T (w + 1) / 2; for T a multiple of w
-    executed_pairs  T w; T rounded up to whole blocks
+    pairs           T w; causal T (w + 1) / 2
+    executed_pairs  T w
     forward         8 B T d n + 4 B T w n; backward twice that
     saved           B (T d + 4 T n + H T w): x, q, k, v, the heads merged, the probabilities; and T w bytes of mask
     parameters      4 d n
@@ -226,7 +226,13 @@ class BlockWindow(SlidingWindow):
     Qiu et al., Blockwise Self-Attention for Long Document Understanding, 2020.
     """
 
+    @property
+    def multiple_of(self) -> int:
+        """What divides every length that it takes."""
+        return self.w
+
     def blocks(self, T: int) -> Blocks:
+        divides(T=T, w=self.w)
         return Blocks(T, self.w)
 
     @property
@@ -235,6 +241,6 @@ class BlockWindow(SlidingWindow):
         return range(1 - self.w, 1 if self.causal else self.w)
 
     def pairs(self, T: int) -> int:
-        """Pairs per head inside the blocks, the last of which may be shorter."""
-        sizes = [min(self.w, T - start) for start in range(0, T, self.w)]
-        return sum(size * (size + 1) // 2 if self.causal else size * size for size in sizes)
+        """Pairs per head inside the blocks."""
+        inside = self.w * (self.w + 1) // 2 if self.causal else self.w**2
+        return self.blocks(T).count * inside
