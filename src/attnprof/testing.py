@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnprof.analysis.budget import hold
+from attnprof.analysis.budget import grown, hold
 from attnprof.analysis.budget_changes import Changes, compare
 from attnprof.analysis.budget_snapshot import snapshot
 from attnprof.analysis.report import Report
@@ -167,11 +167,14 @@ def require(report: Report, limits: Sequence[Budget], before: Snapshot | None = 
     broken.sort(key=lambda finding: bool(finding.budget.phase or finding.budget.module))  # the whole comes first
     if not broken:
         return
-    changes = None if before is None else compare(before, snapshot(report))
+    now = None if before is None else snapshot(report)
+    changes = None if before is None or now is None else compare(before, now)
     lines: list[str] = []
     for finding in broken:
-        grown = changes is not None and finding.budget.quantity != "unpriced" and bool(changes.modules)
-        found = text.module_changes(changes) if changes is not None and grown else text.parts(finding)
+        found = text.parts(finding)
+        if before is not None and now is not None and finding.budget.quantity != "unpriced":
+            in_memory = finding.budget.quantity == "memory_bytes"
+            found = text.growth(finding, [] if in_memory else grown(report, finding.budget, before), before, now)
         lines += [text.verdict(finding), *(f"  {line}" for line in found)]
     if changes is not None and not changes:
         compared += ": it costs the same, and the limit is new or lower"

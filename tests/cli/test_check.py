@@ -67,7 +67,7 @@ def test_written_then_held_then_broken(capsys: pytest.CaptureFixture[str], folde
     assert (code, err) == (1, "attnprof: 1 of 1 targets is not as locked.\n")
     assert out.startswith(f"models.py:net: {forward(17)} FLOP, locked {forward(16)} FLOP (+")
     assert "aten.addmm.default float32 [17] [4,8] [8,17], was [16] [4,8] [8,16]" in out
-    assert "update on purpose: attnprof check --update" in out
+    assert "update on purpose: attnprof check models.py:net --update\n" in out
     assert check(capsys, "models.py:net", "--tolerance", "6.25%")[0] == 0  # 1/16
     assert check(capsys, "models.py:net", "--update")[:2] == (0, f"models.py:net: {forward(17)} FLOP, written\n")
     assert check(capsys, "models.py:net")[0] == 0
@@ -81,7 +81,7 @@ def test_an_entry_is_named_as_the_command_counts_it(capsys: pytest.CaptureFixtur
     assert check(capsys, "models.py:bare", *more)[0] == 0
     code, out, _ = check(capsys, "models.py:other", "--lock", "more.toml")
     assert code == 1
-    assert "no entry in more.toml\n  write it: attnprof check --update" in out
+    assert "no entry in more.toml\n  write it: attnprof check models.py:other --lock more.toml --update\n" in out
 
 
 def test_the_options_of_run_are_those_of_check(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -110,6 +110,8 @@ def test_several_targets_and_markdown(capsys: pytest.CaptureFixture[str], folder
     text = (folder / "out.md").read_text()
     assert text.startswith("2 of 3 targets differ from the lock file.")
     assert f"- **differs** models.py:net: {forward(32)} FLOP, locked {forward(16)} FLOP" in text
+    assert "\n\n      0  forward  " in text  # six spaces below an item are code: columns stay columns
+    assert "\n      update on purpose: attnprof check models.py:net --update\n" in text
     check(capsys, "models.py:net", "--update")
     assert set(lock.read(folder / "attnprof.lock.toml")) == {"models.py:net", "models.py:other"}
 

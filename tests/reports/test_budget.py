@@ -70,6 +70,19 @@ def test_a_long_op_has_a_line_of_its_own_and_is_cut_there(monkeypatch: pytest.Mo
     assert len(lines[1]) <= 60 - 2  # indented by the one who prints it
 
 
+def test_what_an_op_was_is_not_cut_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    was, now = (Line(8 * n, 0, 0, 0, (f"aten.addmm.default float32 [640] [64,128] [128,{n}]",)) for n in (512, 640))
+    changes = compare(
+        Snapshot({("forward", "encoder.layers.0"): was}), Snapshot({("forward", "encoder.layers.0"): now})
+    )
+    assert text.module_changes(changes) == [
+        "encoder.layers.0  forward  4096 → 5120 FLOP (+25.0%)",
+        "    aten.addmm.default float32 [640] [64,128] [128,640]",
+        "    was [640] [64,128] [128,512]",
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attnprof.analysis.budget_snapshot import op_text
+from attnprof.analysis.budget_changes import ModuleChange, compare
+from attnprof.analysis.budget_snapshot import op_text, snapshot
 from attnprof.analysis.report import PHASES, Report
 from attnprof.analysis.tree import ModuleNode, again
 from attnprof.core.budget import Budget, Finding, Part
 from attnprof.core.cost import Cost
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.module_names import matches
+from attnprof.core.snapshot import Snapshot
 
 
 def hold(report: Report, budget: Budget) -> Finding:
@@ -27,6 +29,24 @@ def hold(report: Report, budget: Budget) -> Finding:
     parts = [part for node in nodes if (part := _part(report, node, budget)).amount]
     parts.sort(key=lambda part: -part.amount)
     return Finding(budget, sum(part.amount for part in parts), tuple(parts), bool(report.unpriced))
+
+
+def grown(report: Report, budget: Budget, before: Snapshot) -> list[ModuleChange]:
+    """The modules that a budget of FLOPs or bytes is for, in its phase, that have more of it than before."""
+    nodes = None if budget.module is None else {node.fqn for node in _below(_chosen(report, budget.module))}
+
+    def in_scope(run: Snapshot) -> Snapshot:
+        return Snapshot(
+            {
+                (phase, module): line
+                for (phase, module), line in run.lines.items()
+                if (nodes is None or module in nodes) and budget.phase in (None, phase)
+            }
+        )
+
+    changes = compare(in_scope(before), in_scope(snapshot(report))).modules
+    found = [change for change in changes if change.total(budget.quantity).delta > 0]
+    return sorted(found, key=lambda change: -change.total(budget.quantity).delta)
 
 
 def names(node: ModuleNode) -> Iterator[str]:

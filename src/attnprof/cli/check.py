@@ -19,7 +19,7 @@ from attnprof.core.units import Units
 from attnprof.reports.files import check_writable, write_text
 from attnprof.reports.text import in_markdown, printable
 
-_UPDATE = "update on purpose: attnprof check --update"
+_LOCK = Path("attnprof.lock.toml")
 
 
 def check(
@@ -27,9 +27,7 @@ def check(
         list[str],
         typer.Argument(metavar="TARGET", help="As for `attnprof run`; one or more.", show_default=False),
     ],
-    lock_path: Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock file.")] = Path(
-        "attnprof.lock.toml"
-    ),
+    lock_path: Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock file.")] = _LOCK,
     update: Annotated[bool, typer.Option("--update", help="Write the entries of these targets instead.")] = False,
     tolerance: Annotated[
         str, typer.Option(metavar="PERCENT", help="How far a number may be from its lock, either way: '1%'.")
@@ -112,10 +110,12 @@ def check(
                 new[name] = now
                 results.append((name, True, f"{total}, {'up to date' if now == entry else 'written'}"))
             elif changes is None:
-                told = f"{total}, no entry in {lock_path}\n  write it: attnprof check --update"
+                told = f"{total}, no entry in {lock_path}\n  write it: {_command(name, lock_path)}"
                 results.append((name, False, told))
             elif changes:
-                results.append((name, False, difference(name, changes, _UPDATE)[0]))
+                results.append(
+                    (name, False, difference(name, changes, f"update on purpose: {_command(name, lock_path)}")[0])
+                )
             else:
                 results.append((name, True, f"{total}, as locked"))
         print(_printable(results[-1][2]), flush=True)
@@ -129,6 +129,12 @@ def check(
             f"attnprof: {bad} of {len(results)} targets {'is' if bad == 1 else 'are'} not as locked.", file=sys.stderr
         )
         raise typer.Exit(1)
+
+
+def _command(name: str, lock_path: Path) -> str:
+    """The command that writes an entry: its name is how it was counted."""
+    where = [] if lock_path == _LOCK else ["--lock", str(lock_path)]
+    return " ".join(["attnprof check", name, *where, "--update"])
 
 
 def _said(**options: object) -> list[str]:
@@ -161,5 +167,7 @@ def _to_markdown(results: list[tuple[str, bool, str]]) -> str:
     for _, well, text in results:
         first, *rest = text.split("\n")
         mark = "" if well else "**differs** "
-        parts.append(f"- {mark}{in_markdown(first)}" + "".join(f"\n  - {in_markdown(line.strip())}" for line in rest))
+        parts.append(f"- {mark}{in_markdown(first)}")
+        if rest:  # four spaces more than the item make it code, whatever is in it
+            parts.append("\n".join(f"      {printable(line.removeprefix('  '))}" for line in rest))
     return "\n\n".join(parts) + "\n"

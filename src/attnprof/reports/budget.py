@@ -9,7 +9,7 @@ from attnprof.analysis.budget_changes import Change, Changes, ModuleChange
 from attnprof.core.amounts import Amount
 from attnprof.core.budget import Budget, Finding, Part
 from attnprof.core.module_names import fold
-from attnprof.core.snapshot import NUMBERS
+from attnprof.core.snapshot import NUMBERS, Snapshot
 from attnprof.core.units import Kind, Units, rounded
 from attnprof.reports.text import printable, shortened, width_of_terminal
 
@@ -100,8 +100,20 @@ def leading(changes: Changes) -> Change | None:
 
 def module_changes(changes: Changes, most: int | None = SHORT) -> list[str]:
     """A line for each group of modules: where, in which phase, before → after, and the op responsible."""
-    rows = [module_row(change) for change in changes.modules[:most]]
-    return [*_aligned(rows), *_rest(len(changes.modules), most)]
+    return _changed(changes.modules, most)
+
+
+def growth(finding: Finding, grown: Sequence[ModuleChange], before: Snapshot, now: Snapshot) -> list[str]:
+    """What a broken budget has more of than before, and where; where it came from, if that is not known."""
+    budget = finding.budget
+    if grown:
+        return _changed(grown, SHORT, budget.quantity)
+    name = f"{budget.kind}_bytes"
+    if budget.module is None and name in before.memory and name in now.memory:
+        change = Change(name, before.memory[name], now.memory[name])
+        if change.delta > 0:
+            return [f"{words(name)} {arrow(change)}", *parts(finding)]
+    return parts(finding)
 
 
 def other_changes(changes: Changes) -> list[str]:
@@ -167,9 +179,15 @@ def percent(delta: int, of: int) -> str:
     return f"{'+' if delta > 0 else '-'}{text}%"
 
 
-def module_row(change: ModuleChange) -> tuple[str, str, str, str]:
-    """A group of modules, the phase, before → after, and the op responsible."""
-    return _module(change.module), change.phase, arrow(_first(change)), _responsible(change)
+def module_row(change: ModuleChange, quantity: str | None = None) -> tuple[str, str, str, str]:
+    """A group of modules, the phase, before → after (of the first number that changed), and the op responsible."""
+    shown = _first(change) if quantity is None else change.total(quantity)
+    return _module(change.module), change.phase, arrow(shown), _responsible(change)
+
+
+def _changed(modules: Sequence[ModuleChange], most: int | None, quantity: str | None = None) -> list[str]:
+    rows = [module_row(change, quantity) for change in modules[:most]]
+    return [*_aligned(rows), *_rest(len(modules), most)]
 
 
 def _bracketed(delta: int, of: int) -> str:
@@ -207,7 +225,7 @@ def _rest(count: int, most: int | None) -> Iterator[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]], *, cut: bool = True) -> list[str]:
-    """Columns, the last of them on a line of its own where it does not fit, and cut only there."""
+    """Columns, the last of them on lines of its own where it does not fit, what was apart, and cut only there."""
     if not rows:
         return []
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
@@ -221,5 +239,7 @@ def _aligned(rows: Sequence[Sequence[str]], *, cut: bool = True) -> list[str]:
         elif sum(widths) + 2 * len(widths) + len(last) <= room:
             lines.append("  ".join([*(c.ljust(w) for c, w in zip(cells, widths, strict=True)), last]))
         else:
-            lines += [left, f"    {shortened(last, max(room - 4, 40))}"]
+            width = max(room - 4, 40)
+            now, _, was = last.rpartition(", was ") if len(last) > width else ("", "", last)
+            lines += [left, *(f"    {shortened(text, width)}" for text in ([now, f"was {was}"] if now else [was]))]
     return lines
