@@ -24,6 +24,7 @@ _VALUES = (
 )  # fmt: skip
 #: Those that autocast can be on for.
 _DEVICES = ("cpu", *([torch._C._get_accelerator().type] if torch.accelerator.is_available() else []))
+_PARAMETER = {nn.Parameter}
 _is_traced = torch._C._get_tracing_state
 _saved_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 _transforms = torch._C._functorch.peek_interpreter_stack
@@ -39,36 +40,36 @@ class Flags:
 
     def key(self, model: nn.Module) -> int:
         """Equal when nothing was switched or replaced by something of another size or kind."""
-        found: list[Any] = []
-        seen: set[int] = set()
-        todo: list[nn.Module | None] = [model]
+        modules, seen = [model], set()
         with torch._C.DisableTorchFunction():
-            while todo:
-                module = todo.pop()
-                if module is None or id(module) in seen:
-                    continue
-                seen.add(id(module))
-                kept = module.__dict__
-                hooks = len(kept["_forward_hooks"]) + len(kept["_forward_pre_hooks"]) + len(kept["_backward_hooks"])
-                found += (module.__class__, module.training, hooks)
-                for p in module._parameters.values():
-                    if p.__class__ is nn.Parameter:
-                        found += (p.requires_grad + 2 * (p.grad is None), p.numel(), p.dtype)
-                    elif p is not None:
-                        found += (p.requires_grad, *_of_other(p))
-                todo += module._modules.values()
-        key = tuple(found)
+            for module in modules:  # which grows
+                children = module._modules
+                if children and id(children) not in seen:
+                    seen.add(id(children))
+                    modules += [child for child in children.values() if child is not None]
+            parameters = [p for module in modules for p in module._parameters.values() if p is not None]
+            if {p.__class__ for p in parameters} <= _PARAMETER:
+                flags = [p.requires_grad + 2 * (p.grad is None) for p in parameters]
+                sizes: list[Any] = [p.nbytes for p in parameters]
+            else:
+                flags, sizes = [], [_any_kind(p) for p in parameters]
+        modes = [module.training for module in modules]
+        kinds = [module.__class__ for module in modules]
+        hooked = [m for m in modules if m._forward_hooks or m._forward_pre_hooks]
+        hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in hooked]
+        key = tuple(modes), tuple(kinds), tuple(hooks), tuple(flags), tuple(sizes)
         number = self._known.get(key)
         if number is None:
             number = self._known[key] = len(self._known)
         return number
 
 
-def _of_other(parameter: Tensor) -> tuple[Any, ...]:
-    """Of what is in the place of a parameter: a lazy one, a subclass, or what ``functional_call`` put there."""
+def _any_kind(parameter: Tensor) -> Hashable:
+    """Also of a lazy one, a subclass, or what ``functional_call`` put in the place of a parameter."""
     if is_lazy(parameter):
-        return (type(parameter),)
-    return type(parameter), not parameter.is_leaf or parameter.grad is None, parameter.shape, parameter.dtype
+        return type(parameter)
+    has_gradient = parameter.is_leaf and parameter.grad is not None
+    return type(parameter), parameter.requires_grad, has_gradient, parameter.shape, parameter.dtype
 
 
 def key_of(flags: Flags, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hashable:
