@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -95,6 +96,21 @@ def test_what_a_device_has_no_peak_for_is_said() -> None:
         for engine in ("matmul", "vector")
     )
     assert found.notes[0] in " ".join(str(found).split())
+
+
+def test_what_a_device_has_no_bandwidth_for_is_said() -> None:
+    found = study(device=replace(device(1, 1, 1), bandwidth_bytes_per_s=None))
+    assert found.notes == ("toy has no known bandwidth: traffic takes no time here.",)
+
+
+def test_a_device_s_name_cannot_steer_what_shows_it() -> None:
+    hostile = "a\nb\u202e<script>|x$"
+    found = study(dtype="fp64", device=replace(device(1, 1, 1), id=hostile))
+    for shown in (found.to_table(), found.to_latex(), found.to_markdown()):
+        assert "\u202e" not in shown
+        assert "a\nb" not in shown
+    assert "<script>" not in found.to_markdown()
+    assert json.loads(found.to_json())["measured"][0]["attainable_s"].keys() == {hostile}
 
 
 def test_nothing_of_the_caller_changes() -> None:

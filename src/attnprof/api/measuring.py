@@ -78,11 +78,16 @@ class _Work:
         self.without_peak: set[tuple[str, str, str]] = set()
 
     def notes(self) -> list[str]:
-        """Which mechanisms ran on real tensors, and which arithmetic takes no time for want of a peak."""
+        """Which mechanisms ran on real tensors, and what takes no time for want of a peak or bandwidth."""
         found = [f"{name} ran on real tensors: it has to look at values." for name in sorted(self.real)]
         found += [
             f"{device} has no known {engine} peak for {dtype}: this arithmetic takes no time here."
             for device, engine, dtype in sorted(self.without_peak)
+        ]
+        found += [
+            f"{device.id} has no known bandwidth: traffic takes no time here."
+            for device in self.devices
+            if device.bandwidth_bytes_per_s is None
         ]
         return found
 

@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from attnprof.analysis.study import QUANTITIES, Crossing, Quantity, Study
 from attnprof.core.units import Kind, Number, Units, durations
-from attnprof.reports.text import printable, shortened, wrapped
+from attnprof.reports.text import in_markdown, printable, shortened, wrapped
 
 _CONVENTIONS = (
     "FLOPs: 2 per multiply-add, masks not deducted · bytes: traffic of each op alone · inputs need a gradient, as "
@@ -52,7 +52,7 @@ def to_text(study: Study, units: Units, width: int | None = None) -> str:
                 lines.append(f"{shortened(label, room):<{room}}{shown}".rstrip())
     lines += [""] if study.crossings or study.notes else []
     for sentence in (*crossing_sentences(study), *study.notes):
-        lines += wrapped(sentence, width)
+        lines += wrapped(printable(sentence), width)
     return "\n".join(lines)
 
 
@@ -63,8 +63,8 @@ def to_markdown(study: Study, units: Units) -> str:
         body = [[f"`{name}`", *(c.strip() for c in row)] for name, row in zip(study.mechanisms, rows, strict=True)]
         align = ["left", *("right" for _ in headings)]
         table = tabulate(body, ["N", *headings], tablefmt="pipe", disable_numparse=True, colalign=align)
-        parts += [f"**{title}**", table]
-    sentences = [f"- {sentence}" for sentence in (*crossing_sentences(study), *study.notes)]
+        parts += [f"**{in_markdown(title)}**", table]
+    sentences = [f"- {in_markdown(sentence)}" for sentence in (*crossing_sentences(study), *study.notes)]
     return "\n\n".join([*parts, *(["\n".join(sentences)] if sentences else [])]) + "\n"
 
 
@@ -179,7 +179,7 @@ def _block(
 
 
 def _on(device: str) -> str:
-    return f"at best on {device}"
+    return f"at best on {printable(device)}"
 
 
 def _measured(study: Study, name: str, length: int) -> dict[str, object]:
