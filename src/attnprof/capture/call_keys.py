@@ -9,7 +9,6 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -127,8 +126,8 @@ def _key(value: Any) -> Hashable:
         return kind, _key(value.func), _key(value.args), _key(value.keywords)
     if isinstance(value, nn.Module):
         return kind, id(value)
-    if isinstance(value, numpy.ndarray | numpy.generic):
-        return kind, value.shape, value.dtype.str, value.item() if value.ndim == 0 and value.dtype.kind in "biu" else 0
+    if kind.__module__ == "numpy" and hasattr(value, "dtype"):
+        return kind, value.shape, str(value.dtype), value.item() if value.ndim == 0 and value.dtype.kind in "biu" else 0
     if isinstance(value, set | frozenset):
         return kind, len(value)
     if dataclasses.is_dataclass(value):

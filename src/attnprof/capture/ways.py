@@ -54,6 +54,7 @@ class Way:
     parent: Way | None = None
     stretch: Stretch = ((), END, None)
     ways: dict[Stretch, Way] = field(default_factory=dict)
+    alike: dict[tuple[Segment, int], list[Way]] = field(default_factory=dict)  # of those, whatever their nodes
     firsts: set[int] = field(default_factory=set)  # what the segments after this one begin with, where counted
     piece: Piece | None = None
     owed: int = 0
@@ -92,8 +93,11 @@ class Ways:
         self._unknown: list[Way] = []
         self._leads: dict[int, Piece] = {}  # the latest, by the first call
         self._owed: dict[int, int] = defaultdict(int)  # steps whose lead was not counted, and is not known
-        self._listened: dict[int, int] = defaultdict(int)  # steps whose lead was counted in search of this one
-        self._sought: tuple[bool, bool] | None = None  # searching, listening: None when something has changed
+        self._latest: Piece | None = None  # of the leads
+        #: First calls whose lead is not known: steps whose lead was counted in search of it, until it is given up.
+        self._leadless: dict[int, int] = {}
+        self._given_up: set[int] = set()
+        self._sought: bool | None = None  # searching: None when something has changed
 
     def counted(
         self, way: Way, stretch: Stretch, piece: Piece, events: Sequence[int], known: Sequence[OpSignature]
@@ -111,6 +115,8 @@ class Ways:
         found.piece = piece
         if FAILED not in stretch[0]:
             way.firsts.update(stretch[0][:1])
+            if way is self.start and stretch[0] and not self._is_sought(stretch[0][0]):
+                self._leadless.setdefault(stretch[0][0], 0)
         return found
 
     def reused(self, way: Way, stretch: Stretch) -> Way:
@@ -144,42 +150,45 @@ class Ways:
         """From now on every way is a new one."""
         self._before.append(self.start)
         self.start, self._unknown, self._sought = Way(), [], None
+        self._leadless.clear()
+        self._given_up.clear()
 
     def _next(self, way: Way, stretch: Stretch) -> Way:
         found = way.ways.get(stretch)
         if found is None:
             segment, then, nodes = stretch
-            same = [other for other in way.ways.values() if other.stretch[:2] == (segment, then)]
+            same = way.alike.setdefault((segment, then), [])
             if same and (nodes is None or len(same) >= _MANY):
                 return max(same, key=lambda other: -1 if other.piece is None else other.piece.stop)
             found = way.ways[stretch] = Way(way, stretch)
+            same.append(found)
         return found
 
     @property
     def searching(self) -> bool:
         """Whether steps are to be counted until one goes a segment that is not known."""
-        return self._looked()[0]
+        if self._sought is None:
+            self._unknown = [way for way in self._unknown if way.searched < PATIENCE]
+            self._sought = bool(self._unknown)
+        return self._sought
 
     @property
     def listening(self) -> bool:
         """Whether leads are to be counted until those of all first calls are."""
-        return self._looked()[1]
-
-    def _looked(self) -> tuple[bool, bool]:
-        if self._sought is None:
-            searching = any(way.searched < PATIENCE for way in self._unknown)
-            self._sought = searching, any(self._listened[first] < PATIENCE for first in self._without_lead())
-        return self._sought
+        return bool(self._leadless)
 
     # Leads
 
     def led(self, first: int, lead: Piece) -> None:
         """The lead of a step with this first call was counted."""
-        self._sought = None
         lead.times += self._owed.pop(first, 0)
-        self._leads[first] = lead
-        for other in self._without_lead():
-            self._listened[other] += 1
+        self._leads[first] = self._latest = lead
+        self._leadless.pop(first, None)
+        for other in list(self._leadless):
+            self._leadless[other] += 1
+            if self._leadless[other] == PATIENCE:
+                del self._leadless[other]
+                self._given_up.add(other)
 
     def unled(self, first: int) -> None:
         """That of one was not: it is as those of others."""
@@ -189,11 +198,9 @@ class Ways:
         else:
             lead.times += 1
 
-    def _without_lead(self) -> set[int]:
-        return self.start.firsts - self._leads.keys()
-
-    def _latest_lead(self) -> Piece | None:
-        return max(self._leads.values(), key=lambda lead: lead.stop, default=None)
+    def _is_sought(self, first: int) -> bool:
+        """Whether the lead of steps with this first call is known, or was looked for."""
+        return first in self._leads or first in self._given_up
 
     # Afterwards
 
@@ -204,7 +211,7 @@ class Ways:
             if way.owed and (piece := _stand_in(way)) is not None:
                 times[id(piece)] += way.owed
         found = [Repeat(piece.start, piece.stop, times[id(piece)]) for piece in self.pieces if times[id(piece)]]
-        latest, owed = self._latest_lead(), sum(self._owed.values())
+        latest, owed = self._latest, sum(self._owed.values())
         return [*found, Repeat(latest.start, latest.stop, owed)] if latest is not None and owed else found
 
     def step_kinds(self, labels: Sequence[str]) -> tuple[StepKind, ...]:
@@ -215,7 +222,7 @@ class Ways:
     def step_kind(self, way: Way, labels: Sequence[str] = ()) -> StepKind:
         """One as a value."""
         numbers = way.numbers
-        lead = self._leads.get(numbers[0], self._latest_lead()) if numbers else None
+        lead = self._leads.get(numbers[0], self._latest) if numbers else None
         pieces = [lead, *(segment.piece or _stand_in(segment) for segment in way.to_here())]
         return StepKind(
             inputs=tuple(_label(number, labels) for number in numbers) if labels else (),
