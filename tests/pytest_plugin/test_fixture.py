@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_plugin.project import UP_BYTES, down, net, run, up
+from pytest_plugin.project import UP_BYTES, again, down, net, run, up
 
 pytest_plugins = ["pytester"]
+
+#: What the two layers keep for the backward: their inputs.
+SAVED = 4 * (4 * 8) + 4 * (4 * 16)
 
 
 def test_it_has_what_the_package_has(pytester: pytest.Pytester) -> None:
@@ -43,13 +46,37 @@ def test_net(attnprof):
         ("report.by_module()['up'].flops", f"assert {up()} FLOP < 1000 FLOP"),
         ("report.by_module()['up'].bytes", f"assert {UP_BYTES} B < 1000 B"),
         ("report.phases['forward'].flops", f"assert {net()} FLOP < 1000 FLOP"),
+        ("report.memory.saved_bytes", f"assert {SAVED} B < 100 B"),
+        ("report.memory.peak.bytes", " B < 100 B"),
     ],
 )
 def test_other_numbers_explain_themselves_too(pytester: pytest.Pytester, left: str, told: str) -> None:
-    limit = 1000 if "bytes" not in left else UP_BYTES
+    limit = 100 if "memory" in left else 1000 if "bytes" not in left else UP_BYTES
     body = f"def test_net(attnprof):\n    report = attnprof.run(MODEL, (X,))\n    assert {left} < {limit}\n"
     text = run(pytester, body, failed=1)
     assert told.replace("< 1000 B", f"< {limit} B") in text
+
+
+@pytest.mark.parametrize(("limit", "told"), [("1e3", "1000 FLOP"), ("999.5", "999.5"), ("float('-inf')", "-inf")])
+def test_a_float_is_a_number_too(pytester: pytest.Pytester, limit: str, told: str) -> None:
+    body = f"def test_net(attnprof): assert attnprof.run(MODEL, (X,)).total.flops <= {limit}"
+    text = run(pytester, body, failed=1)
+    assert f"assert {net()} FLOP <= {told}\n" in text
+    assert f"up    {up()} FLOP" in text
+
+
+def test_what_a_user_has_to_correct_has_no_traceback_of_ours(pytester: pytest.Pytester) -> None:
+    body = """
+def test_unit(attnprof): attnprof.budget(flops="1 GB")
+def test_name(attnprof): attnprof.check(attnprof.run(MODEL, (X,)), " ")
+def test_model(attnprof):
+    with attnprof.budget("model", flops=1): pass
+"""
+    text = run(pytester, body, failed=3)
+    assert text.count("AttnprofError: ") >= 3
+    assert "B is a unit of bytes." in text
+    assert "src/attnprof" not in text
+    assert "src/attnprof" in again(pytester, "--full-trace", failed=3)
 
 
 def test_other_comparisons_are_left_alone(pytester: pytest.Pytester) -> None:
@@ -58,13 +85,18 @@ def test_numbers(attnprof):
     report = attnprof.run(MODEL, (X,))
     assert 12345 == 54321
 
+def test_floats(attnprof):
+    report = attnprof.run(MODEL, (X,))
+    assert 0.5 == 1e300
+
 def test_texts(attnprof):
     report = attnprof.run(MODEL, (X,))
     assert "a" == "b"
 
 def test_without(): assert 2144 == 1
 """
-    text = run(pytester, body, failed=3)
+    text = run(pytester, body, failed=4)
+    assert "assert 0.5 == 1e+300" in text
     assert "assert 12345 == 54321" in text
     assert "assert 'a' == 'b'" in text
     assert "assert 2144 == 1" in text

@@ -26,7 +26,9 @@ _QUANTITIES = {
 _LEAST = 100
 
 
-def explained(op: str, left: int, right: int, reports: Sequence[Callable[[], Report]]) -> list[str] | None:
+def explained(
+    op: str, left: int | float, right: int | float, reports: Sequence[Callable[[], Report]]
+) -> list[str] | None:
     """``4.61 GFLOP <= 4.2 GFLOP`` and the most expensive modules; None for numbers that no report has."""
     for made in reversed(reports):
         try:
@@ -34,8 +36,11 @@ def explained(op: str, left: int, right: int, reports: Sequence[Callable[[], Rep
         except AttnprofError:  # a context that was not entered
             continue
         for number in (left, right):
-            if isinstance(number, Amount) or number < _LEAST:
+            if isinstance(number, Amount | float) or number < _LEAST:
                 continue
+            if memory := _memory(report, number):
+                told = f"{_shown(left, 'bytes')} {op} {_shown(right, 'bytes')}"
+                return [told, f"memory, {memory.kind}:", *text.parts(hold(report, memory))]
             found = list(_named(report, number))
             if found:
                 (name, attribute, scope), *others = found
@@ -61,5 +66,16 @@ def _named(report: Report, number: int) -> Iterator[tuple[str, str, dict[str, st
                 yield name, attribute, scope
 
 
-def _shown(number: int, quantity: str) -> str:
-    return number.text if isinstance(number, Amount) else Units().named(number, text.kind_of(quantity))
+def _memory(report: Report, number: int) -> Budget | None:
+    """The kind of memory that has this value, as a budget of none."""
+    memory = report.memory
+    known = {} if memory is None else {"peak": memory.peak.bytes, "saved": memory.saved_bytes}
+    return next((Budget("memory_bytes", 0, kind=kind) for kind, value in known.items() if value == number), None)
+
+
+def _shown(number: int | float, quantity: str) -> str:
+    if isinstance(number, Amount):
+        return number.text
+    if isinstance(number, float) and not number.is_integer():
+        return str(number)
+    return Units().named(int(number), text.kind_of(quantity))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import TracebackType
+
 import pytest
 
 
@@ -18,6 +20,20 @@ def shape(report: pytest.TestReport, raised: pytest.ExceptionInfo[BaseException]
     if shown.reprcrash is not None:
         shown.reprcrash.message = lines[0]
     report.longrepr = shown
+
+
+def without_ours(raised: pytest.ExceptionInfo[BaseException]) -> pytest.ExceptionInfo[BaseException]:
+    """An error without the package's own lines in its traceback: what is to be corrected is in the others."""
+    lines = []
+    line = raised.tb
+    while line is not None:
+        if not str(line.tb_frame.f_globals.get("__name__", "")).startswith("attnprof."):
+            lines.append(line)
+        line = line.tb_next  # type: ignore[assignment]
+    shorter: TracebackType | None = None
+    for line in reversed(lines):
+        shorter = TracebackType(shorter, line.tb_frame, line.tb_lasti, line.tb_lineno)
+    return pytest.ExceptionInfo.from_exception(raised.value.with_traceback(shorter)) if shorter else raised
 
 
 def _place(raised: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> str:

@@ -104,6 +104,10 @@ class AttnprofSession:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        if call.excinfo and _is_for_users(call.excinfo.value) and not item.config.option.fulltrace:
+            from attnprof.pytest_plugin.failures import without_ours
+
+            call.excinfo = without_ours(call.excinfo)
         report = yield
         if report.failed and call.excinfo and _is_budget(call.excinfo.value):
             from attnprof.pytest_plugin.failures import shape
@@ -115,7 +119,7 @@ class AttnprofSession:
         return report
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
-        if not (self.reports and isinstance(left, int) and isinstance(right, int)):
+        if not (self.reports and isinstance(left, int | float) and isinstance(right, int | float)):
             return None
         from attnprof.pytest_plugin.comparing import explained
 
@@ -197,6 +201,16 @@ def _collected_as(item: pytest.Item) -> str:
 
 
 def _is_budget(error: BaseException) -> bool:
-    """Whether it says that something cost too much; without loading what could have said so."""
-    budget = sys.modules.get("attnprof.core.budget")
-    return budget is not None and isinstance(error, budget.BudgetError)
+    """Whether it says that something cost too much."""
+    return _is("BudgetError", "budget", error)
+
+
+def _is(name: str, module: str, error: BaseException) -> bool:
+    """Whether it is one of our errors; without loading what could have raised it."""
+    loaded = sys.modules.get(f"attnprof.core.{module}")
+    return loaded is not None and isinstance(error, getattr(loaded, name))
+
+
+def _is_for_users(error: BaseException) -> bool:
+    """Whether it is about what a user wrote, and not a defect of ours."""
+    return _is("AttnprofError", "errors", error) and not _is("ConservationError", "errors", error)
