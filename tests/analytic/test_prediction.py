@@ -207,6 +207,12 @@ def test_latex_of_names_that_users_give() -> None:
         (lambda: predict("mha").total(phase="back"), "no phase 'back': there are forward, backward"),
         (lambda: predict("mha").evaluate(), "mha needs B: give it a value, as in B=128."),
         (lambda: predict("mha", d=3, dh=2).evaluate("saved_bytes", B=1, T=1), "mha needs H: give it a value"),
+        (lambda: Term("mine", "fwd", "matmul_flops", d), "phase must be one of forward, backward"),  # type: ignore[arg-type]
+        (lambda: Term("mine", "forward", "flops", d), "quantity must be one of matmul_flops"),  # type: ignore[arg-type]
+        (
+            lambda: Term("mine", "forward", "matmul_flops", 1.5),
+            "the expression of mine must be of sympy or a whole number, not 1.5.",
+        ),
         (lambda: THIRDS.evaluate(T=4), "mine does not come to a whole number at T=4: T/3 is 4/3."),
         (lambda: predict("gqa").evaluate("parameters", d=2, H=3, Hkv=1), "H must divide d: d=2 is no multiple of H=3."),
         (lambda: predict("moe").at(E=2, k=3), "k can be at most E: k=3 is more than E=2."),
@@ -257,6 +263,13 @@ def test_one_sentence_per_mistake(call: Any, sentence: str) -> None:
     message = str(raised.value)
     assert message.startswith(sentence)
     assert "\n" not in message
+
+
+def test_whole_numbers_are_expressions() -> None:
+    term = Term("mine", "forward", "matmul_flops", 6, useful=4)
+    assert Prediction("mine", (term,)).evaluate() == 6
+    assert Prediction("mine", (term, term)).evaluate("useful_matmul_flops") == 4 + 4
+    assert "total" in Prediction("mine", (term,)).latex()
 
 
 def test_patterns_freeze_many_weights() -> None:

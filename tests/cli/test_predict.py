@@ -124,7 +124,11 @@ def test_the_list_fits(width: int, capsys: pytest.CaptureFixture[str], monkeypat
         (("gqa", "--Q", "3"), "gqa has no symbol 'Q'; it has B, T, d, H, Hkv, dh, causal."),
         (("gqa", "--d", "10", "--H", "3"), "H must divide d: d=10 is no multiple of H=3."),
         (("mha", "--frozen", "w"), "mha has no weight 'w'; it has q_proj, k_proj, v_proj, out_proj."),
-        (("mha", "--states", "fp8"), "precision must be one of uniform, amp, not 'fp8'."),
+        (("mha", "--states", "fp8"), "--states must be one of uniform, amp, not 'fp8'."),
+        (("GQA",), "no formula 'GQA'. Did you mean gqa, mqa? `attnprof predict` lists all."),
+        (("gqa", "--T", "4", "--T=5"), "--T is given twice."),
+        (("block-window", "--T", "100", "--w", "8"), "w must divide T: T=100 is no multiple of w=8."),
+        (("clustered", "--T", "100", "--C", "8"), "C must divide T: T=100 is no multiple of C=8."),
         (("mha", "--units", "miles"), 'no units "miles": use exact, macs, binary, decimal.'),
     ],
 )

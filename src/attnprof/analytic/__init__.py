@@ -6,6 +6,6 @@
 
 from attnprof.analytic.prediction import Prediction, Term
 from attnprof.analytic.registry import find, formula, names, predict
-from attnprof.analytic.training import adam_states, two_n_rule
+from attnprof.analytic.training import PRECISIONS, adam_states, two_n_rule
 
-__all__ = ["Prediction", "Term", "adam_states", "find", "formula", "names", "predict", "two_n_rule"]
+__all__ = ["PRECISIONS", "Prediction", "Term", "adam_states", "find", "formula", "names", "predict", "two_n_rule"]

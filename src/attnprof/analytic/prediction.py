@@ -11,7 +11,7 @@ from sympy.logic.boolalg import Boolean
 
 from attnprof.analytic.growth import leading
 from attnprof.core.errors import AttnprofError, closest
-from attnprof.core.sizes import positive
+from attnprof.core.sizes import one_of, positive
 from attnprof.core.units import Units
 
 Phase = Literal["forward", "backward", "recompute", "optimizer"]
@@ -47,7 +47,7 @@ class Term:
     """One named part of a closed form: a phase, a quantity, and its expression in symbols.
 
     ``useful``: of matmul FLOPs, those that a kernel which skips masked or padded pairs would still do; None where
-    that is all of them. ``of_weights``: one factor is a trained or frozen weight.
+    that is all of them. ``of_weights``: one factor is a trained or frozen weight. A plain integer is an expression.
     """
 
     name: str
@@ -56,6 +56,16 @@ class Term:
     expression: Expr
     useful: Expr | None = None
     of_weights: bool = False
+
+    def __post_init__(self) -> None:
+        one_of(PHASES, phase=self.phase)
+        one_of(QUANTITIES, quantity=self.quantity)
+        for name, given in (("expression", self.expression), ("useful", self.useful)):
+            if isinstance(given, Expr) or (given is None and name == "useful"):
+                continue
+            if isinstance(given, bool) or not isinstance(given, int):
+                raise AttnprofError(f"the {name} of {self.name} must be of sympy or a whole number, not {given!r}.")
+            object.__setattr__(self, name, Integer(given))
 
     def map(self, change: Callable[[Expr], Expr]) -> Term:
         """The term with its expressions changed."""

@@ -13,6 +13,8 @@ _STATES: dict[str, tuple[Expr, Expr, Expr]] = {
     "uniform": (e, e, 2 * e),
     "amp": (Integer(2), Integer(2), Integer(4 + 8)),
 }
+#: How numbers may be kept in training.
+PRECISIONS = tuple(_STATES)
 
 
 def adam_states(prediction: Prediction, precision: str = "uniform") -> Prediction:
@@ -21,7 +23,7 @@ def adam_states(prediction: Prediction, precision: str = "uniform") -> Predictio
     ``uniform``: all in e bytes, e (all + 3 trainable); torch's step counters, one number per tensor, are left out.
     ``amp``: mixed precision, 2 + 2 + 4 + 8 = 16 bytes per trainable parameter and 2 per frozen one.
     """
-    one_of(tuple(_STATES), precision=precision)
+    one_of(PRECISIONS, precision=precision)
     weight, gradient, state = _STATES[precision]
     every, trained = prediction.total("parameters"), prediction.total("trainable_parameters")
     rows: tuple[tuple[str, Phase, Quantity, Expr], ...] = (

@@ -12,6 +12,7 @@ import typer
 
 from attnprof.cli import on_devices, options, serving
 from attnprof.core.errors import AttnprofError
+from attnprof.core.sizes import one_of
 from attnprof.core.units import Units
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ def predict(
     for symbol, value in symbols.items():
         if value is True and symbol in (*analytic.find(name).sizes, *analytic.find(name).optional, "e"):
             raise AttnprofError(f"{symbol} has no value: --{symbol} 128.")
+    if states is not None:
+        one_of(analytic.PRECISIONS, **{"--states": states})
     found = analytic.predict(name, frozen=frozen or (), input_grad=input_grad, **symbols)
     part = _part(found, backward or bool(frozen) or not input_grad)
     if states is not None:
@@ -179,6 +182,8 @@ def _parsed(tokens: list[str], needs_name: bool = True) -> tuple[str | None, dic
         symbol, equals, value = token.lstrip("-").partition("=")
         if not equals:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else _FLAG
+        if symbol in symbols:
+            raise AttnprofError(f"--{symbol} is given twice.")
         if symbol in ("name", "frozen", "input_grad"):
             raise AttnprofError(f"there is no symbol {symbol!r}.")
         symbols[symbol] = _value(value)

@@ -24,5 +24,7 @@ class ConservationError(AttnprofError):
 
 def closest(word: str, known: Iterable[str], count: int = 3) -> str:
     """`` Did you mean a, b?``, or nothing when no known word is close."""
-    matches = difflib.get_close_matches(word, list(known), n=count, cutoff=0.6)
+    words = list(known)
+    matches = difflib.get_close_matches(word, words, n=count, cutoff=0.6)
+    matches = matches or difflib.get_close_matches(word.lower(), words, n=count, cutoff=0.6)
     return f" Did you mean {', '.join(matches)}?" if matches else ""
