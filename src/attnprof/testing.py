@@ -13,7 +13,7 @@ from attnprof.analysis.budget_snapshot import snapshot
 from attnprof.analysis.report import Report
 from attnprof.core import amounts, lock
 from attnprof.core.budget import Budget, BudgetError, budgets
-from attnprof.core.checkers import checkers
+from attnprof.core.checkers import checkers, holders
 from attnprof.core.errors import AttnprofError
 from attnprof.core.snapshot import Snapshot
 from attnprof.reports import budget as text
@@ -49,7 +49,7 @@ class CostBudget:
         assert self._profile is not None
         self._profile.__exit__(kind, error, traceback)
         if kind is None:  # what raised has a failure of its own
-            require(self.report, self.budgets)
+            _hold(self.report, self.budgets)
 
     @property
     def report(self) -> api.Report:
@@ -153,8 +153,13 @@ def _asserted(
         from attnprof.api import run
 
         report = run(subject, args, kwargs, **how)
-    require(report, [of])
+    _hold(report, [of])
     return report
+
+
+def _hold(report: Report, limits: Sequence[Budget]) -> None:
+    __tracebackhide__ = True
+    (holders[-1] if holders else require)(report, limits)
 
 
 def require(report: Report, limits: Sequence[Budget], before: Snapshot | None = None, compared: str = "") -> None:

@@ -63,3 +63,27 @@ def _failure(text: str) -> dict[str, list[str]]:
         else:
             found.setdefault(name, []).append(line)
     return found
+
+
+def test_blocks_of_a_test(pytester: pytest.Pytester) -> None:
+    """Each block with a budget, and each assertion, is compared with itself: of sixteen, as a loop may have many."""
+    body = """
+def test_two(attnprof):
+    with attnprof.budget(flops=10**6): Net(8)(X)
+    with attnprof.budget(flops={0}): Net({1})(X)
+
+def test_assertion(): package.testing.assert_flops(Net({1}), {0}, (X,))
+
+def test_many(attnprof):
+    for n in range(20):
+        with attnprof.budget(flops={0} if n == 19 else 10**6): Net({1})(X)
+"""
+    run(pytester, body.format(10**6, 16), passed=3)
+    text = run(pytester, body.format(1, 32), failed=3)
+    shown = text.partition("= FAILURES =")[2].partition("short test summary")[0]
+    first, assertion, many = shown.split("\nat test_")[:3]
+    assert f"  (Net).up    forward  {up()} → {up(32)} FLOP (+100%)" in first
+    assert f"  up    forward  {up()} → {up(32)} FLOP (+100%)" in assertion
+    assert "compared with when it last passed here (pytest's cache)" in first
+    assert "→" not in many
+    assert f"  (Net).up    {up(32)} FLOP" in many

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,13 +21,43 @@ from attnprof.testing import require
 _ENTRY = "passed"
 
 
+class LastPass:
+    """What a test, or a block in one, cost when it last passed: in pytest's cache, if there is one."""
+
+    def __init__(self, config: pytest.Config, name: str) -> None:
+        self._cache: Any = getattr(config, "cache", None)
+        self._key = f"attnprof/{hashlib.sha256(name.encode()).hexdigest()[:24]}"
+
+    def require(self, report: Report, limits: Sequence[Budget]) -> None:
+        """Raise :class:`BudgetError` for a limit that was exceeded; keep what it cost otherwise."""
+        __tracebackhide__ = True
+        before = self._read()
+        require(report, limits, before, self._compared(before))
+        if self._cache is not None:
+            now = snapshot(report)
+            if now != before:
+                self._cache.set(self._key, lock.dumps({_ENTRY: lock.Entry(now)}))
+
+    def _compared(self, before: Snapshot | None) -> str:
+        """What a failure is compared with, or why with nothing."""
+        if before is not None:
+            return "compared with when it last passed here (pytest's cache)"
+        return f"not compared: {'pytest has no cache here' if self._cache is None else 'it has not passed here yet'}"
+
+    def _read(self) -> Snapshot | None:
+        text = None if self._cache is None else self._cache.get(self._key, None)
+        try:
+            return lock.loads(text, "the cache")[_ENTRY].snapshot if isinstance(text, str) else None
+        except (AttnprofError, KeyError):  # of another version, or damaged: it is only a cache
+            return None
+
+
 class Measured:
-    """A test that is being counted. What it cost when it last passed is kept in pytest's cache, if there is one."""
+    """A test that is being counted."""
 
     def __init__(self, item: pytest.Item, test: str, limits: tuple[Budget, ...], memory: bool) -> None:
         self._limits = limits
-        self._cache: Any = getattr(item.config, "cache", None)
-        self._key = f"attnprof/{hashlib.sha256(test.encode()).hexdigest()[:24]}"
+        self._last_pass = LastPass(item.config, test)
         memory = memory or any(limit.quantity == "memory_bytes" for limit in limits)
         self.profile = Profile(memory=memory, recount_every=1)
 
@@ -61,29 +92,12 @@ class Measured:
         __tracebackhide__ = True
         if not self._limits:
             return
-        before = self._last()
         try:
-            require(self.report, self._limits, before, self._compared(before))
+            self._last_pass.require(self.report, self._limits)
         except BudgetError:
             raise
         except AttnprofError as error:
             raise BudgetError(str(error)) from None
-        now = snapshot(self.report)
-        if self._cache is not None and now != before:
-            self._cache.set(self._key, lock.dumps({_ENTRY: lock.Entry(now)}))
-
-    def _compared(self, before: Snapshot | None) -> str:
-        """What a failure is compared with, or why with nothing."""
-        if before is not None:
-            return "compared with when it last passed here (pytest's cache)"
-        return f"not compared: {'pytest has no cache here' if self._cache is None else 'it has not passed here yet'}"
-
-    def _last(self) -> Snapshot | None:
-        text = None if self._cache is None else self._cache.get(self._key, None)
-        try:
-            return lock.loads(text, "the cache")[_ENTRY].snapshot if isinstance(text, str) else None
-        except (AttnprofError, KeyError):  # of another version, or damaged: it is only a cache
-            return None
 
 
 def _numbers(cost: Any) -> dict[str, int]:

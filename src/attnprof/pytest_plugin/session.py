@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnprof.core.checkers import checkers
+from attnprof.core.checkers import checkers, holders
 
 if TYPE_CHECKING:
     from attnprof.analysis.report import Report
+    from attnprof.core.budget import Budget
     from attnprof.pytest_plugin.locking import LockSession
     from attnprof.pytest_plugin.options import Settings
 
 #: The attribute of a test report that carries what was counted, from a worker of xdist too.
 CARRIED = "attnprof_counts"
+#: The blocks of a test that are compared with their last pass; a loop may have thousands.
+_COMPARED = 16
 #: The node id of a test as it was collected: xdist appends the group of ``--dist loadgroup`` to the other.
 _COLLECTED_AS = pytest.StashKey[str]()
 
@@ -39,7 +42,9 @@ class AttnprofSession:
         self._broken = False  # some test could not be collected
         self._lock: LockSession | None = None
         self._is_worker = hasattr(config, "workerinput")
+        self._blocks = 0  # of the test, with a budget of their own
         checkers.append(self.check)
+        holders.append(self.hold)
 
     @property
     def lock(self) -> LockSession:
@@ -51,6 +56,7 @@ class AttnprofSession:
 
     def pytest_unconfigure(self) -> None:
         checkers.remove(self.check)
+        holders.remove(self.hold)
 
     def check(self, report: Report, name: str | None, tolerance: str | int | None) -> None:
         """What :func:`attnprof.check` does while this session runs."""
@@ -62,11 +68,23 @@ class AttnprofSession:
         test = _collected_as(self.item)
         self.lock.check(report, name or test, tolerance, test, self._carried)
 
+    def hold(self, report: Report, limits: Sequence[Budget]) -> None:
+        """Hold a block of a test, or what an assertion was given, against its limits."""
+        __tracebackhide__ = True
+        self._blocks += 1
+        if self.item is None or self._blocks > _COMPARED:
+            from attnprof.testing import require
+
+            return require(report, limits)
+        from attnprof.pytest_plugin.measuring import LastPass
+
+        LastPass(self.config, f"{_collected_as(self.item)}, block {self._blocks}").require(report, limits)
+
     # A test
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        self.item, self._carried = item, {}
+        self.item, self._carried, self._blocks = item, {}, 0
         if _collected_as(item) != item.nodeid:
             self._carried["test"] = _collected_as(item)
         try:
