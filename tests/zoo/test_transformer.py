@@ -111,8 +111,8 @@ def test_counts_and_parameters() -> None:
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_every_mixer_fits(mixer: str) -> None:
-    """L blocks cost L times their mixer and L times their feed-forward network."""
-    B, T, d, f, L = 2, 6, 8, 12, 2
+    """L blocks cost L times their mixer and L times their feed-forward network; 16 is a multiple of every block."""
+    B, T, d, f, L = 2, 16, 8, 12, 2
     symbols = {"N": T} if "N" in find(mixer).symbols else {}
     alone = zoo.build(mixer, d=d, **symbols, **({"f": f} if "f" in find(mixer).symbols else {}))
     x = torch.randn(B, T, d)
@@ -191,7 +191,7 @@ def test_share_of_recompute() -> None:
 def test_a_trace_has_the_symbols(name: str) -> None:
     """A module keeps what it was built from, so that a saved run can be held against theory."""
     symbols = find(name).symbols.keys() - {"bias"}  # a bias is among the parameters
-    trace = attnprof.run(zoo.build(name), zoo.inputs(name, T=8)).trace
+    trace = attnprof.run(zoo.build(name), zoo.inputs(name, T=16)).trace
     root = next(module for module in trace.modules if module.fqn == "")
     assert symbols <= root.hyperparameters.keys()
     assert None not in [root.hyperparameters[symbol] for symbol in symbols - {"checkpoint"}]
