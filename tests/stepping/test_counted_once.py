@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -14,6 +16,26 @@ import attnprof
 Program = Callable[[attnprof.Profile, nn.Module], None]
 
 
+@dataclass
+class Record:
+    times: int
+
+
+class Times(Enum):
+    NEVER, ONCE, TWICE = range(3)
+
+
+Again = int | Record | Times | Callable[[], int]
+
+
+def times_of(again: Again) -> int:
+    if isinstance(again, Record):
+        return again.times
+    if isinstance(again, Times):
+        return int(again.value)
+    return again if isinstance(again, int) else again()
+
+
 class Gate(nn.Module):
     """A model with a switch, a table and two layers, called with a tensor and perhaps more."""
 
@@ -22,9 +44,9 @@ class Gate(nn.Module):
         self.first, self.second = nn.Linear(6, 10), nn.Linear(10, 6)
         self.wide = False
 
-    def forward(self, x: Tensor, again: int = 0, cache: list[Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, again: Again = 0, cache: list[Tensor] | None = None) -> Tensor:
         y = self.second(self.first(x).relu())
-        for _ in range(again):
+        for _ in range(times_of(again)):
             y = self.second(self.first(y).relu())
         return y if cache is None else y + cache[0].sum()
 
@@ -162,9 +184,132 @@ def two_optimizers(prof: attnprof.Profile, model: nn.Module) -> None:
         prof.step()
 
 
+def clipped(prof: attnprof.Profile, model: nn.Module) -> None:
+    """Gradients are clipped where the optimizer steps, after every third backward, and after the last."""
+    optimizer = torch.optim.Adam(model.parameters())
+    for i in range(20):
+        model(rows()).sum().backward()
+        if i % 3 == 2 or i == 19:
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        prof.step()
+
+
+def scaled(prof: attnprof.Profile, model: nn.Module) -> None:
+    """Two steps overflow, and the optimizer does not step. The scaler makes its tensors when it is first used."""
+    optimizer, scaler = torch.optim.SGD(model.parameters()), torch.amp.GradScaler("cpu", init_scale=2.0)
+    scaler.scale(torch.ones(()))
+    for i in range(12):
+        loss = model(rows()).sum() * (float("inf") if i in (4, 7) else 1.0)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        prof.step()
+
+
+def records(prof: attnprof.Profile, model: nn.Module) -> None:
+    """What decides is a number in a record, a member of an enumeration, or a function."""
+    for times in (0, 2, 0, 1, 2, 1, 0):
+        model(rows(), Record(times))
+        prof.step()
+        model(rows(), Times(times))
+        prof.step()
+        model(rows(), [lambda: 0, lambda: 1, lambda: 2][times])
+        prof.step()
+
+
+def replaced(prof: attnprof.Profile, model: nn.Module) -> None:
+    torch.manual_seed(1)
+    wider = nn.Sequential(nn.Linear(6, 20), nn.Linear(20, 10))
+    for i in range(10):
+        if i == 5:
+            model.first = wider
+        model(rows()).sum().backward()
+        prof.step()
+
+
+def hooked(prof: attnprof.Profile, model: nn.Module) -> None:
+    with torch.no_grad():
+        for i in range(8):
+            if i == 4:
+                model.first.register_forward_hook(lambda m, args, y: y * 2)  # type: ignore[union-attr]
+            model(rows())
+            prof.step()
+
+
+def losses(prof: attnprof.Profile, model: nn.Module) -> None:
+    """No call shows which loss is taken; the nodes that autograd makes do."""
+    for i in range(12):
+        y = model(rows())
+        (y.square().mean() if i % 4 == 3 else y.sum()).backward()
+        prof.step()
+
+
+def mapped(prof: attnprof.Profile, model: nn.Module) -> None:
+    for n in (2, 3, 5, 2, 3, 5):
+        torch.func.vmap(model)(torch.ones(n, 4, 6))
+        prof.step()
+
+
+def other_optimizers(prof: attnprof.Profile, model: nn.Module) -> None:
+    """Made anew, of another kind, and with other options."""
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters())
+    for i in range(16):
+        if i == 4:
+            optimizer.param_groups[0]["weight_decay"] = 0.1
+        if i == 8:
+            optimizer = torch.optim.Adam(model.parameters())
+        model(rows()).sum().backward()
+        if i == 13:
+            model.first.weight.grad = None  # type: ignore[union-attr]
+        optimizer.step()
+        optimizer.zero_grad()
+        prof.step()
+
+
+def not_rectified(prof: attnprof.Profile, model: nn.Module) -> None:
+    """RAdam does other work in its first five steps."""
+    optimizer = torch.optim.RAdam(model.parameters())
+    for _ in range(12):
+        model(rows()).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        prof.step()
+
+
+def closures(prof: attnprof.Profile, model: nn.Module) -> None:
+    """L-BFGS calls the model itself, and its history grows."""
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=3, history_size=4)
+    x = torch.arange(48.0).view(8, 6).sin()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(8):
+        optimizer.step(closure)
+        prof.step()
+
+
+def inferred(prof: attnprof.Profile, model: nn.Module) -> None:
+    """Known and new shapes inside ``inference_mode``, with work after it; one shape is met once."""
+    x = rows(7)
+    for n in (4, 4, 4, 5, 4, 6, 6, 4):
+        with torch.inference_mode():
+            y = model(x[:n]) if n < 7 else x
+        x.mul(2)
+        y.sum()
+        prof.step()
+
+
 PROGRAMS = [
-    plain, without_state, lengths, accumulated, accumulated_inside, validated, generated, asked_for, frozen_later,
-    a_group_later, autocast_at_times, loading, marked_before, two_optimizers,
+    clipped, scaled, records, replaced, hooked, losses, mapped, other_optimizers, not_rectified,
+    closures, inferred, plain, without_state, lengths, accumulated, accumulated_inside, validated, generated,
+    asked_for, frozen_later, a_group_later, autocast_at_times, loading, marked_before, two_optimizers,
 ]  # fmt: skip
 
 
@@ -206,7 +351,7 @@ def test_totals_are_those_of_counting_every_step(program: Program) -> None:
     mine, theirs = numbers(once), numbers(every)
     assert {name: mine[name] for name in mine if mine[name] != theirs[name]} == {}
     assert every.notes == []
-    assert once.notes == (LEAD_OF_ONE if program is asked_for else [])
+    assert once.notes == (LEAD_OF_ONE if program in (asked_for, inferred) else [])
     assert once.pace is not None
     assert once.pace.reused > 0
     assert len(once.trace) < len(every.trace)
@@ -229,6 +374,24 @@ def test_the_model_ends_as_it_does_bare(program: Program) -> None:
         assert (mine.grad is None) == (theirs.grad is None)
         assert mine.grad is None or torch.equal(mine.grad, theirs.grad)
     assert vars(ours).keys() == vars(bare).keys()
+
+
+def test_a_model_converted_meanwhile_is_counted_anew() -> None:
+    """Its arguments stay, and are cast by a hook."""
+    model = Gate()
+    model.register_forward_pre_hook(lambda m, args: (args[0].to(m.first.weight.dtype),))
+    with torch.no_grad(), attnprof.profile(model) as prof:
+        for i in range(8):
+            if i == 5:
+                model.double()
+            model(rows())
+            prof.step()
+    report, one = prof.report(), 2 * (2 * 4 * 6 * 10)
+    assert report.total.matmul_flops == 8 * one
+    assert [part for part in report.total.split if part[0] == "matmul"] == [
+        ("matmul", "float32", 5 * one),
+        ("matmul", "float64", 3 * one),
+    ]
 
 
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])

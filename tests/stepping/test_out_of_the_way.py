@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import pickle
@@ -19,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import attnprof
 
 X = torch.ones(4, 6)
+INFERENCE_ENDS = torch.inference_mode.__exit__
 
 
 def model() -> nn.Sequential:
@@ -249,3 +251,130 @@ def test_what_a_step_processed_is_a_number(told: dict[str, Any]) -> None:
     net = model()
     with attnprof.profile(net) as prof, pytest.raises(attnprof.AttnprofError, match="whole numbers, 0 or more"):
         prof.step(**told)
+
+
+def test_inference_mode_inside_the_profile_leaves_torch_as_it_was() -> None:
+    """Torch gives back how ops were dispatched when the block began, which was with our mode on."""
+    net = model()
+    with attnprof.profile(net) as prof, torch.inference_mode():
+        bare_steps(prof, net, 5)
+    assert net(X).sum().isfinite()
+    assert torch.inference_mode.__exit__ is INFERENCE_ENDS
+    assert prof.report().total.matmul_flops == 5 * 2 * (4 * 6 * 8 * 2)
+
+
+def test_a_compiled_step_that_calls_the_model() -> None:
+    """Modes stay as they are inside of compiled code, and what is compiled stays whole."""
+    net = model()
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def loss(x: Tensor) -> Tensor:
+        return net(x).sum()  # type: ignore[no-any-return]
+
+    with attnprof.profile(net) as prof:
+        for _ in range(5):
+            loss(X).backward()
+            net.zero_grad()
+            prof.step()
+    torch._dynamo.reset()
+    report, one = prof.report(), 2 * (4 * 6 * 8 * 2) + 2 * (4 * 6 * 8 * 2) + 2 * (4 * 8 * 6)
+    assert report.total.matmul_flops == 4 * one
+    assert "Part of 1 step was not counted and is not in the totals: the model itself was not called." in report.notes
+
+
+def test_a_model_compiled_meanwhile_is_still_told_apart() -> None:
+    net = model()
+    with torch.no_grad(), attnprof.profile(net) as prof:
+        bare_steps(prof, net)
+        net.compile(backend="eager")
+        bare_steps(prof, net)
+        net(torch.ones(9, 6))
+        prof.step()
+    torch._dynamo.reset()
+    report = prof.report()
+    assert report.total.matmul_flops == (7 * 4 + 9) * 2 * (6 * 8 * 2)
+    assert "Part of 1 step was not counted and is not in the totals: the model itself was not called." in report.notes
+
+
+def test_scripted_inside_the_loop() -> None:
+    net = model()
+    with torch.no_grad(), attnprof.profile(net) as prof:
+        bare_steps(prof, net)
+        scripted = torch.jit.script(net)
+    assert torch.equal(scripted(X), net(X))
+
+
+class Failing(nn.Linear):
+    fails = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        if self.fails:
+            raise ValueError("mine")
+        return super().forward(y)
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_a_call_that_failed_stands_for_no_other(step: int) -> None:
+    """Counted, it is itself; run bare, a note says that it is not in the totals."""
+    net, one = Failing(6, 6), 2 * 4 * 6 * 6
+    with torch.no_grad(), attnprof.profile(net) as prof:
+        for i in range(8):
+            net.fails = i == step
+            with contextlib.suppress(ValueError):
+                net(X)
+            prof.step()
+    report = prof.report()
+    assert report.total.matmul_flops == 7 * 2 * one + (one if step == 0 else 0)
+    assert [note.partition(":")[0] for note in report.notes] == (
+        [] if step == 0 else ["Part of 1 step was not counted and is not in the totals"]
+    )
+
+
+def test_a_thread_that_comes_later_is_told_of_and_then_counted() -> None:
+    net = model()
+    with torch.no_grad(), attnprof.profile(net) as prof:
+        bare_steps(prof, net)
+        for _ in range(3):
+            thread = threading.Thread(target=torch.no_grad()(net), args=(X,))
+            thread.start()
+            thread.join()
+            bare_steps(prof, net, 1)
+    report = prof.report()
+    note = "1 call of the model in another thread came while nothing was counted: not in the totals."
+    assert note in report.notes
+    assert report.total.matmul_flops == (4 + 3 + 2) * 2 * (4 * 6 * 8 * 2)
+
+
+def test_a_step_may_have_thousands_of_calls() -> None:
+    """An epoch in each step: its segments are no deeper for the interpreter than one."""
+    net = nn.Linear(6, 6)
+    optimizer = torch.optim.SGD(net.parameters())
+    with attnprof.profile(net) as prof:
+        for _ in range(3):
+            for _ in range(1200):
+                net(X).sum().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            prof.step()
+    report = prof.report()
+    assert report.total.matmul_flops == 3 * 1200 * (2 * 4 * 6 * 6 + 2 * 4 * 6 * 6)
+    assert report.notes == []
+    assert report.pace is not None
+    assert (report.pace.counted, report.pace.reused) == (1, 2)
+
+
+def test_work_that_no_call_shows_is_said_where_it_is_never_counted() -> None:
+    """Another loss in the last step: autograd made other nodes."""
+    net = model()
+    with attnprof.profile(net) as prof:
+        for i in range(6):
+            y = net(X)
+            (y.square().sum() if i == 5 else y.sum()).backward()
+            net.zero_grad()
+            prof.step()
+    (note,) = prof.report().notes
+    assert note == (
+        "Part of 1 step (float32[4,6]) was not counted, and is taken to be as in others that called the same: what "
+        "happened between the calls, or in them, was something else."
+    )
