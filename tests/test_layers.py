@@ -28,6 +28,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "analysis": ({"core", "costs", "analytic", "hardware"}, {"numpy"}),
     "reports": ({"core", "analysis"}, {"tabulate", "plotly", "matplotlib"}),
     "zoo": ({"core"}, {"torch"}),
+    "saved": ({"core"}, {"torch", "safetensors", "transformers"}),
 }
 BELOW_API = set(TABLE)
 TABLE["api"] = (BELOW_API, {"torch"})
