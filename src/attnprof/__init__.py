@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attnprof.analytic.binding import predicts
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
     from attnprof.api.calibration import calibrate
+    from attnprof.api.scaling import Scaling, scaling
     from attnprof.api.serving import AttentionIO, Serving, attention_io, serving
     from attnprof.api.study import Study, compare
     from attnprof.capture.plans import Plan
@@ -38,6 +39,8 @@ _HOMES = {
     "load": "attnprof.api",
     "profile": "attnprof.api",
     "run": "attnprof.api",
+    "Scaling": "attnprof.api.scaling",
+    "scaling": "attnprof.api.scaling",
     "AttentionIO": "attnprof.api.serving",
     "Serving": "attnprof.api.serving",
     "Study": "attnprof.api.study",
@@ -74,6 +77,7 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "Prediction",
     "Profile",
     "Report",
+    "Scaling",
     "Serving",
     "Study",
     "TensorMeta",
@@ -95,6 +99,7 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "predicts",
     "profile",
     "run",
+    "scaling",
     "serving",
     "testing",
     "zoo",
