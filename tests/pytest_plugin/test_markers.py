@@ -41,6 +41,14 @@ def test_a_failure_is_short(pytester: pytest.Pytester) -> None:
     ]
 
 
+def test_a_failure_in_one_line(pytester: pytest.Pytester) -> None:
+    body = "@pytest.mark.limit_flops('2 kFLOP')\ndef test_net():\n    Net()(rows())"
+    text = run(pytester, body, "--tb=line", failed=1)
+    shown = text.partition("= FAILURES =")[2].partition("= short test summary")[0].splitlines()[1:-1]
+    file = pytester.path / "test_a_failure_in_one_line.py"
+    assert shown == [f"{file}:19: {net()} FLOP, limit 2 kFLOP: {net() - 2000} FLOP over (+{(net() - 2000) / 20:.1f}%)"]
+
+
 @pytest.mark.parametrize(
     ("marker", "measured"),
     [
@@ -51,6 +59,7 @@ def test_a_failure_is_short(pytester: pytest.Pytester) -> None:
         ("limit_flops({}, module='Net')", net()),
         ("limit_flops({}, module='Net.*')", net()),
         ("limit_flops({}, phase='forward')", net()),
+        ("limit_flops(limit={}, phase='forward')", net()),
         ("limit_memory_bytes({}, kind='saved')", 4 * (4 * 8) + 4 * (4 * 16)),  # the inputs of the two layers
         ("limit_memory_bytes({}, kind='saved', module='down')", 4 * (4 * 16)),
     ],
@@ -163,6 +172,7 @@ def test_a_module_that_nobody_has(pytester: pytest.Pytester) -> None:
         ("limit_flops('4.2 GFLOPS')", "'4.2 GFLOPS' is no amount of flops: NUMBER UNIT, the unit FLOP or MAC"),
         ("limit_bytes('1 GFLOP')", "'1 GFLOP' is no amount of bytes: NUMBER UNIT, the unit B"),
         ("limit_flops()", "it takes one limit, and phase and module by name."),
+        ("limit_flops(1, limit=2)", "it takes one limit, and phase and module by name."),
         ("limit_flops(1, 2)", "it takes one limit, and phase and module by name."),
         ("limit_flops(1, layer='up')", "it takes one limit, and phase and module by name."),
         ("limit_unpriced(0, module='up')", "it takes one limit."),

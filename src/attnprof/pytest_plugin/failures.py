@@ -12,12 +12,15 @@ def shape(report: pytest.TestReport, raised: pytest.ExceptionInfo[BaseException]
     text = str(raised.value)
     details = getattr(raised.value, "details", "")
     shown = raised.getrepr(style="value", chain=False)
-    lines = [*text.splitlines(), f"at {_place(raised, item)}"]
+    path, number = _place(raised, item)
+    lines = [*text.splitlines(), f"at {path}:{number}"]
     if details and item.config.option.verbose > 0:
         lines += ["", *details.splitlines()]
+    one_line = item.config.option.tbstyle == "line"  # which pytest makes of the place and the first line
     for entry in shown.reprtraceback.reprentries:
-        entry.lines = lines
+        entry.lines = [] if one_line else lines
     if shown.reprcrash is not None:
+        shown.reprcrash.path, shown.reprcrash.lineno = str(item.config.rootpath / path), number
         shown.reprcrash.message = lines[0]
     report.longrepr = shown
 
@@ -36,10 +39,10 @@ def without_ours(raised: pytest.ExceptionInfo[BaseException]) -> pytest.Exceptio
     return pytest.ExceptionInfo.from_exception(raised.value.with_traceback(shorter)) if shorter else raised
 
 
-def _place(raised: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> str:
-    """The line of the test that failed: where it called us, or where it begins."""
+def _place(raised: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> tuple[str, int]:
+    """The file, from the root, and the line of the test that failed: where it called us, or where it begins."""
     path, line, _ = item.location
     for entry in reversed(raised.traceback):
         if entry.path == item.path:
-            return f"{path}:{entry.lineno + 1}"
-    return f"{path}:{(line or 0) + 1}"
+            return path, entry.lineno + 1
+    return path, (line or 0) + 1

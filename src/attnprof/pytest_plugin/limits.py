@@ -59,10 +59,12 @@ def _marked(item: pytest.Item, quantity: str) -> list[Budget]:
 
 def _budget(quantity: str, mark: pytest.Mark) -> Budget:
     known = _KEYWORDS[quantity]
-    if len(mark.args) != 1 or (set(mark.kwargs) - set(known)):
+    scope = dict(mark.kwargs)
+    limits = [*mark.args, *([scope.pop("limit")] if "limit" in scope else [])]
+    if len(limits) != 1 or (scope.keys() - set(known)):
         words = f", and {' and '.join(known)} by name" if known else ""
         raise AttnprofError(f"it takes one limit{words}.")
-    return Budget.of(quantity, mark.args[0], **mark.kwargs)
+    return Budget.of(quantity, limits[0], **scope)
 
 
 def _is_whole(budget: Budget) -> bool:
