@@ -108,7 +108,7 @@ def test_several_targets_and_markdown(capsys: pytest.CaptureFixture[str], folder
     assert [line.split()[0] for line in lines] == ["models.py:raises:", "models.py:net:", "models.py:other:"]
     assert lines[2].endswith("as locked")
     text = (folder / "out.md").read_text()
-    assert text.startswith("2 of 3 targets differ from the lock file.")
+    assert text.startswith("<!-- attnprof -->\n\n2 of 3 targets differ from the lock file.")
     assert f"- **differs** models.py:net: {forward(32)} FLOP, locked {forward(16)} FLOP" in text
     assert "\n\n      0  forward  " in text  # six spaces below an item are code: columns stay columns
     assert "\n      update on purpose: attnprof check models.py:net --update\n" in text

@@ -65,7 +65,7 @@ def test_markdown_is_a_table_whatever_the_names() -> None:
 
 def test_markdown_says_what_the_table_says() -> None:
     text = to_markdown(stack().ran("head", unknown()).report())
-    assert text.startswith("**Net**")
+    assert text.startswith("<!-- attnprof -->\n\n**Net**")
     assert "2 per multiply-add" in text
     assert "no formula: mylib.mystery.default" in text
     assert r"├─ h.\[0-2\] x3" in text

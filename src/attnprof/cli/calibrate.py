@@ -15,6 +15,7 @@ from attnprof.cli import options
 from attnprof.core.units import Units
 from attnprof.hardware.calibrated import THIS
 from attnprof.reports.calibration import lines
+from attnprof.reports.files import check_replaceable
 from attnprof.reports.text import printable, width_of_terminal
 
 
@@ -49,6 +50,7 @@ def calibrate(
             help=f"About {calibration.QUICK_SECONDS:.0f} s in place of {calibration.SECONDS:.0f}, with fewer repeats.",
         ),
     ] = False,
+    force: options.Force = False,
     units: options.UnitsText = "decimal",
 ) -> None:
     """Measure this machine: matmul and vector peaks by dtype, bandwidth and launch overhead, with their spread.
@@ -57,6 +59,8 @@ def calibrate(
     """
     shown = Units.parse(units)
     where = calibration.checked(output)
+    if output is not None:
+        check_replaceable(output, force)
     seconds = calibration.QUICK_SECONDS if quick else calibration.SECONDS
     with _progress() as progress:
         found, datasheet = calibration.measured(seconds, on, device, progress)

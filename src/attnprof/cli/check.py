@@ -16,7 +16,8 @@ from attnprof.cli.request import Request
 from attnprof.cli.users_code import their_own
 from attnprof.core import amounts, lock
 from attnprof.core.units import Units
-from attnprof.reports.files import check_writable, write_text
+from attnprof.reports.files import check_replaceable, check_writable, write_text
+from attnprof.reports.ours import MARKDOWN_MARK
 from attnprof.reports.text import in_markdown, printable
 
 _LOCK = Path("attnprof.lock.toml")
@@ -53,6 +54,7 @@ def check(
         Path | None,
         typer.Option("--markdown", metavar="FILE", help="Write the result as Markdown too.", show_default=False),
     ] = None,
+    force: options.Force = False,
 ) -> None:
     """Hold what targets cost against a lock file.
 
@@ -68,6 +70,8 @@ def check(
     for path in (markdown, lock_path if update else None):
         if path is not None:
             check_writable(path)
+    if markdown is not None:
+        check_replaceable(markdown, force)
     present = lock.read(lock_path)
 
     import torch
@@ -163,7 +167,10 @@ def _printable(text: str) -> str:
 
 def _to_markdown(results: list[tuple[str, bool, str]]) -> str:
     bad = sum(not well for _, well, _ in results)
-    parts = [f"{bad} of {len(results)} targets differ from the lock file." if bad else "All targets are as locked."]
+    parts = [
+        MARKDOWN_MARK,
+        f"{bad} of {len(results)} targets differ from the lock file." if bad else "All targets are as locked.",
+    ]
     for _, well, text in results:
         first, *rest = text.split("\n")
         mark = "" if well else "**differs** "

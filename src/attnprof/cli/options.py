@@ -107,6 +107,11 @@ Weight = Annotated[
         show_default=False,
     ),
 ]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Save the run as JSON too.", show_default=False),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files also where something else wrote them.")]
 StrictPrediction = Annotated[
     bool,
     typer.Option("--strict-prediction", help="Fail when theory does not account for every contraction, exactly."),

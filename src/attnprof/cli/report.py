@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from attnprof.cli import fitting, on_devices, options
-from attnprof.cli.exports import Exports
+from attnprof.cli.outputs import Outputs
 from attnprof.cli.showing import show
 from attnprof.reports.view import View
 
@@ -22,6 +22,7 @@ def report(
     trace: options.Trace = None,
     flame: options.Flame = None,
     weight: options.Weight = None,
+    force: options.Force = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
     strict_prediction: options.StrictPrediction = False,
     by: options.By = "module",
@@ -37,13 +38,15 @@ def report(
     """
     view = View.of(by=by, depth=depth, sort=sort, top=top, phase=phase, units=units)
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
-    exports = Exports.of(trace, flame, weight, devices, {"RUN.JSON": path, "--plot": plot})
+    outputs = Outputs.of(
+        plot=plot, trace=trace, flame=flame, weight=weight, devices=devices, force=force, read={"RUN.JSON": path}
+    )
 
     from attnprof import api
 
     loaded = api.load(path)
     loaded.devices = devices
-    show(loaded, view, plot=plot, exports=exports)
+    show(loaded, view, outputs)
     fitting.show(fitting.verdicts(loaded, devices, view))
     if strict:
         loaded.require_priced()

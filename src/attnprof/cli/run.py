@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import chain
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,13 +10,11 @@ import typer
 from attnprof import api
 from attnprof.cli import fitting, on_devices, options, target
 from attnprof.cli import inputs as input_specs
-from attnprof.cli.exports import Exports
+from attnprof.cli.outputs import Outputs
 from attnprof.cli.request import Request
-from attnprof.cli.showing import show
+from attnprof.cli.showing import show, show_partial
 from attnprof.cli.users_code import ExitedError, their_own
-from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
-from attnprof.reports.files import check_writable
 from attnprof.reports.view import View
 
 
@@ -73,10 +69,8 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
     strict_prediction: options.StrictPrediction = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and of the --input values.")] = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Save the run as JSON too.", show_default=False),
-    ] = None,
+    output: options.Output = None,
+    force: options.Force = False,
     by: options.By = "module",
     depth: options.Depth = None,
     sort: options.Sort = None,
@@ -92,10 +86,8 @@ def run(
     if not 0 <= seed < 2**63:
         raise AttnprofError(f"seed {seed} is not a number from 0 to 2**63 - 1.")
     specs = [input_specs.parse(text) for text in inputs or []]
-    if output is not None:
-        check_writable(output)
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
-    exports = Exports.of(trace, flame, weight, devices, {"--output": output, "--plot": plot})
+    outputs = Outputs.of(save=output, plot=plot, trace=trace, flame=flame, weight=weight, devices=devices, force=force)
 
     import torch
 
@@ -143,38 +135,13 @@ def run(
             request.drive(counting, made)
     except (typer.Exit, KeyboardInterrupt, ExitedError) as error:
         ended = "was interrupted" if isinstance(error, KeyboardInterrupt) else "raised"
-        _show_partial(counting, view, devices, fake, ended)
-        for file in (output, plot, *exports.paths()):
-            if file is not None:
-                print(f"attnprof: nothing was written to {file}: the run is not complete.", file=sys.stderr)
+        show_partial(counting, view, devices, outputs, fake=fake, ended=ended)
         raise
     report = counting.report()
     report.devices = devices
-    show(report, view, output=output, plot=plot, exports=exports)
+    show(report, view, outputs)
     fitting.show(chain([stepped] if stepped else [], fitting.verdicts(report, devices, view, request, made)))
     if strict:
         report.require_priced()
     if strict_prediction:
         report.theory.require_exact()
-
-
-def _show_partial(counting: api.Profile, view: View, devices: tuple[DeviceSpec, ...], fake: bool, ended: str) -> None:
-    """What was counted until the model raised or was interrupted, marked as such."""
-    hint = ""
-    if fake and ended == "raised":
-        hint = " Values are unknown under --fake; a model that looks at them may need a real run."
-    trace = counting.trace if counting.has_begun else None
-    if not trace:
-        print(f"attnprof: the model {ended} before its first op.{hint}", file=sys.stderr)
-        return
-    calls = f"{len(trace):,} op {'call' if len(trace) == 1 else 'calls'}"
-    if counting.is_counted:
-        trace.notes.insert(0, f"No layer was timed: the model {ended} when it ran again for that. All is counted.")
-        print(f"attnprof: the model {ended} while it was timed; the table shows what was counted.", file=sys.stderr)
-    else:
-        trace.notes.insert(0, f"Incomplete: the model {ended} after {calls}; this is what ran until then.")
-        print(f"attnprof: the model {ended}; the table shows what ran until then.{hint}", file=sys.stderr)
-    sys.stderr.flush()
-    report = api.Report(trace)
-    report.devices = devices
-    print(report.to_table(view=view))

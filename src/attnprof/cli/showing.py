@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
 from attnprof import api
-from attnprof.cli.exports import Exports
+from attnprof.cli.outputs import Outputs
+from attnprof.core.device import DeviceSpec
 from attnprof.reports.view import View
 
-_NONE = Exports()
 
-
-def show(
-    report: api.Report, view: View, *, output: Path | None = None, plot: Path | None = None, exports: Exports = _NONE
-) -> None:
-    """Print the table, then save the run to ``output``, draw its roofline to ``plot``, and write the ``exports``.
+def show(report: api.Report, view: View, outputs: Outputs) -> None:
+    """Print the table, then write the files of ``outputs``.
 
     The table comes first: nothing that goes wrong with a file loses it. A reader that has seen enough (``| head``)
     loses no file.
@@ -22,14 +19,36 @@ def show(
     try:
         print(report.to_table(view=view), flush=True)
     except OSError:
-        _keep(report, output, plot, exports)
+        outputs.keep(report)
         raise
-    _keep(report, output, plot, exports)
+    outputs.keep(report)
 
 
-def _keep(report: api.Report, output: Path | None, plot: Path | None, exports: Exports) -> None:
-    if output is not None:
-        report.save(output)
-    if plot is not None:
-        report.plot(plot)
-    exports.keep(report)
+def show_partial(
+    counting: api.Profile, view: View, devices: tuple[DeviceSpec, ...], outputs: Outputs, *, fake: bool, ended: str
+) -> None:
+    """What was counted until the model ``ended`` ("raised", "was interrupted"), marked as such; no file is written."""
+    _show_what_ran(counting, view, devices, fake, ended)
+    for file in outputs.paths():
+        print(f"attnprof: nothing was written to {file}: the run is not complete.", file=sys.stderr)
+
+
+def _show_what_ran(counting: api.Profile, view: View, devices: tuple[DeviceSpec, ...], fake: bool, ended: str) -> None:
+    hint = ""
+    if fake and ended == "raised":
+        hint = " Values are unknown under --fake; a model that looks at them may need a real run."
+    trace = counting.trace if counting.has_begun else None
+    if not trace:
+        print(f"attnprof: the model {ended} before its first op.{hint}", file=sys.stderr)
+        return
+    calls = f"{len(trace):,} op {'call' if len(trace) == 1 else 'calls'}"
+    if counting.is_counted:
+        trace.notes.insert(0, f"No layer was timed: the model {ended} when it ran again for that. All is counted.")
+        print(f"attnprof: the model {ended} while it was timed; the table shows what was counted.", file=sys.stderr)
+    else:
+        trace.notes.insert(0, f"Incomplete: the model {ended} after {calls}; this is what ran until then.")
+        print(f"attnprof: the model {ended}; the table shows what ran until then.{hint}", file=sys.stderr)
+    sys.stderr.flush()
+    report = api.Report(trace)
+    report.devices = devices
+    print(report.to_table(view=view))

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from attnprof.core.errors import AttnprofError
+from attnprof.reports.ours import is_ours
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
@@ -17,6 +18,25 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         return _checked(target)
     except (OSError, RuntimeError) as error:  # a name too long, a loop of links
         raise AttnprofError(f"cannot write {target}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def check_replaceable(path: str | os.PathLike[str], force: bool = False) -> None:
+    """Raise :class:`AttnprofError` where a file is in the way that something else than attnprof wrote.
+
+    An empty file, a device and a pipe are in nobody's way, and with ``force`` nothing is.
+    """
+    target = Path(path)
+    try:
+        if force or not target.is_file() or not target.stat().st_size or is_ours(target):
+            return
+    except OSError as error:
+        raise AttnprofError(
+            f"{target} exists and cannot be read ({error.strerror or error}), so nobody knows what it is: name another "
+            "file, or replace it with --force."
+        ) from None
+    raise AttnprofError(
+        f"{target} exists, and attnprof did not write it: name another file, or replace it with --force."
+    )
 
 
 def _checked(target: Path) -> Path:

@@ -23,6 +23,7 @@ from attnprof.core.errors import AttnprofError
 from attnprof.reports import layer_time_records, layer_times, pace_records, roofline_records
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Column, Columns, Line, layouts
+from attnprof.reports.ours import LATEX_MARK, MARKDOWN_MARK
 from attnprof.reports.roofline import notes, require, sentence
 from attnprof.reports.table import conventions, coverage, layer_lines, subject, summaries, unpriced
 from attnprof.reports.text import in_markdown, printable
@@ -108,7 +109,7 @@ def to_markdown(report: Report, view: View | None = None) -> str:
     )
     title = f"**{in_markdown(subject(report)[0])}** {in_markdown(' · '.join(['', *subject(report)[1:]]))}"
     above, below = _around(report, view)
-    return "\n\n".join([title, *map(in_markdown, above), table, *map(in_markdown, below)]) + "\n"
+    return "\n\n".join([MARKDOWN_MARK, title, *map(in_markdown, above), table, *map(in_markdown, below)]) + "\n"
 
 
 def to_latex(report: Report, view: View | None = None) -> str:
@@ -126,7 +127,7 @@ def to_latex(report: Report, view: View | None = None) -> str:
     )
     above, below = _around(report, view)
     comments = [" · ".join(subject(report)), *above, *below]
-    return "\n".join([*(f"% {printable(line)}" for line in comments), table]) + "\n"
+    return "\n".join([LATEX_MARK, *(f"% {printable(line)}" for line in comments), table]) + "\n"
 
 
 def _layers(report: Report, view: View, art: bool = True) -> tuple[list[str], list[Column]]:

@@ -15,15 +15,16 @@ from attnprof.analysis.report import Report
 from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
 from attnprof.reports.files import check_writable, write_bytes
+from attnprof.reports.ours import PROGRAM
 
 if TYPE_CHECKING:
     from attnprof.analysis.roofline import Roofline
 
-#: What a file of each kind says of itself: neither when it was made nor by which version.
-_METADATA: dict[str, dict[str, None]] = {
-    ".png": {"Software": None},
-    ".svg": {"Date": None, "Creator": None},
-    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+#: What a file of each kind says of itself: what made it, neither when nor by which version.
+_METADATA: dict[str, dict[str, str | None]] = {
+    ".png": {"Software": PROGRAM},
+    ".svg": {"Date": None, "Creator": PROGRAM},
+    ".pdf": {"CreationDate": None, "Creator": PROGRAM, "Producer": None},
 }
 #: More panels are too small to read.
 _MOST = 9
