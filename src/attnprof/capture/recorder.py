@@ -5,27 +5,19 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.compiler import is_compiling
-from torch.nn.modules.module import (
-    _global_forward_hooks_with_kwargs,
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
-from torch.optim.optimizer import (
-    Optimizer,
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.optim.optimizer import Optimizer
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from attnprof.capture import written
 from attnprof.capture.attribution import Scopes, numbers_work
 from attnprof.capture.calls import Calls
+from attnprof.capture.hooks import Hooks
 from attnprof.capture.memory import Memory
 from attnprof.capture.mode import Retired, ThreadRecorder
 from attnprof.capture.modes import put_below, take_off
@@ -34,7 +26,6 @@ from attnprof.capture.process import PROCESS
 from attnprof.capture.signatures import Signatures
 from attnprof.capture.states import has_state
 from attnprof.capture.stepping import Stepping
-from attnprof.capture.switching import across_inference_mode
 from attnprof.core.trace import ROOT, Trace
 
 _current_task = torch._C._current_graph_task_id
@@ -43,9 +34,8 @@ _current_task = torch._C._current_graph_task_id
 class Recorder:
     """Everything one capture installs, and removes again, and the trace it makes.
 
-    Entering pushes a dispatch mode on this thread, registers global module and optimizer hooks (hooks on
-    the modules themselves would switch off native fast paths) and puts ``torch.compile`` into eager
-    stance. All of it is taken away again while steps run bare (``stepping``).
+    Entering pushes a dispatch mode on this thread, registers global module and optimizer hooks and puts
+    ``torch.compile`` into eager stance. All of it is taken away again while steps run bare (``stepping``).
 
     Another thread may enter as well, for a mode of its own. One that does not, but runs modules, has a mode for
     the time of each outermost call; the trace then has a note of what was not seen.
@@ -62,7 +52,12 @@ class Recorder:
         self.memory = Memory(self.modules) if memory else None
         self.modes: list[ThreadRecorder] = []
         self._local = threading.local()
-        self._installed, self._watching = ExitStack(), ExitStack()
+        self._hooks = Hooks(
+            before_forward=self._before_forward,
+            after_forward=self._after_forward,
+            before_step=self._before_step,
+            after_step=self._after_step,
+        )
         self._lock = threading.Lock()
         self._threads = 0  # that are inside
         self.visited = False
@@ -79,7 +74,7 @@ class Recorder:
             with self._lock:
                 if self._threads == 0:
                     self._install()
-                    self._watch_optimizers()
+                    self._hooks.watch()
                 self._threads += 1
             if not mode.visiting:
                 mode.attribution.reset()
@@ -101,7 +96,7 @@ class Recorder:
         with self._lock:
             self._threads -= 1
             if self._threads == 0:
-                self._watching.close()
+                self._hooks.stop_watching()
                 self._uninstall()
                 self.is_suspended = False
                 for visitor in self.modes:
@@ -117,31 +112,10 @@ class Recorder:
         for visitor in self.modes:
             if type(visitor) is Retired:  # asked first: a class that is set makes every attribute slower
                 visitor.__class__ = ThreadRecorder  # type: ignore[assignment]
-        with ExitStack() as stack:
-            PROCESS.enter()
-            stack.callback(PROCESS.leave)
-            hook = register_module_forward_hook(self._after_forward, with_kwargs=True, always_call=True)
-            stack.callback(_global_forward_hooks_with_kwargs.pop, hook.id, None)  # which torch forgets to remove
-            for handle in (
-                hook,
-                register_module_forward_pre_hook(self._before_forward),
-            ):
-                stack.callback(handle.remove)
-            if self.memory is not None:
-                self.memory.open()
-            self._installed = stack.pop_all()
-
-    def _watch_optimizers(self) -> None:
-        """These hooks cost once a step: they stay while nothing else is on."""
-        for handle in (
-            register_optimizer_step_pre_hook(self._before_step),
-            register_optimizer_step_post_hook(self._after_step),
-        ):
-            self._watching.callback(handle.remove)
-        self._watching.enter_context(across_inference_mode())
+        self._hooks.count(None if self.memory is None else self.memory.open)
 
     def _uninstall(self) -> None:
-        self._installed.close()  # which forgets what it closed
+        self._hooks.stop_counting()
         self.modules.refresh()
         if self.memory is not None and not self.is_suspended:
             self.memory.close()
