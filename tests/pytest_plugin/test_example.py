@@ -56,9 +56,15 @@ def test_a_wider_layer_is_seen(pytester: pytest.Pytester, example: Path) -> None
     assert "aten.addmm.default float32 [640] [64,128] [128,640], was [512] [64,128] [128,512]" in text
 
 
-def steps() -> dict[str, str]:
+def steps() -> list[dict[str, str]]:
     workflow = yaml.safe_load((ROOT / "examples/budget_ci/.github/workflows/cost.yml").read_text())
-    return {step["name"]: step["run"] for step in workflow["jobs"]["budgets"]["steps"] if "run" in step}
+    return [step for step in workflow["jobs"]["budgets"]["steps"] if "run" in step]
+
+
+def test_what_changed_is_told_when_the_tests_fail() -> None:
+    install, tests, *others = steps()
+    assert "if" not in install.keys() | tests.keys()
+    assert [step["if"] for step in others] == ["always()"] * len(others)
 
 
 @pytest.mark.slow
@@ -81,7 +87,7 @@ def test_the_workflow_runs(example: Path, tmp_path: Path) -> None:
         == 0
     )
     assert bash("sed -i 's/4 \\* WIDTH/5 * WIDTH/' classifier.py") == 0
-    run = steps()
+    run = {step["name"]: step["run"] for step in steps()}
     assert list(run) == [
         "Install",
         "Budgets and lock file",

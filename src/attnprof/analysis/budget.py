@@ -76,7 +76,8 @@ def _chosen(report: Report, pattern: str) -> list[ModuleNode]:
     if not found:
         nodes = [node for node in report.root.walk() if node.fqn not in ("(outside)", "(optimizer)")]
         known = [name for node in nodes for name in names(node) if name and not name.startswith("(")]
-        hint = closest(pattern, known) or (f" There are {', '.join(known[:4])}." if known else " No module ran.")
+        more = ", and more" if len(known) > 4 else ""
+        hint = closest(pattern, known) or (f" There are {', '.join(known[:4])}{more}." if known else " No module ran.")
         raise AttnprofError(f'no module matches "{pattern}", so its budget would limit nothing.{hint}')
     return found
 
