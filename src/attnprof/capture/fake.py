@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map_only
 
+from attnprof.capture import fake_ops
 from attnprof.capture.stand_ins import replaced
 from attnprof.core.errors import AttnprofError
 
@@ -116,7 +117,7 @@ def faked(model: nn.Module, *values: Any) -> Iterator[tuple[Any, ...]]:
             found = stand_ins[id(tensor)] = _stand_in(mode, tensor)
         return found
 
-    with replaced(model, fake), mode:
+    with replaced(model, fake), fake_ops.known(), mode:
         yield tree_map_only(Tensor, fake, values)
 
 
