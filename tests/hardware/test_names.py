@@ -63,6 +63,21 @@ def test_what_drivers_report(name: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("h100sxm", "h100-sxm"),
+        ("RTX4090", "rtx-4090"),
+        ("NVIDIA RTX4090", "rtx-4090"),
+        ("a100sxm80gb", "a100-sxm-80gb"),
+        ("MI 300X", "mi300x"),
+        ("L40 S", "l40s"),
+    ],
+)
+def test_separators_do_not_matter(name: str, expected: str) -> None:
+    assert attnprof.device(name).id == expected
+
+
+@pytest.mark.parametrize(
     ("name", "variants"),
     [
         ("h100", "h100-nvl, h100-pcie or h100-sxm"),
@@ -105,11 +120,19 @@ def test_a_device_that_is_not_known_is_only_suggested(name: str, suggested: str)
     assert message.endswith("? `attnprof devices` lists all 66.")
 
 
-@pytest.mark.parametrize("name", ["cpu", "AMD Radeon Graphics", "NVIDIA", "-", "🙂", "GPU"])
+@pytest.mark.parametrize("name", ["AMD Radeon Graphics", "NVIDIA", "-", "🙂"])
 def test_nothing_close_is_no_suggestion(name: str) -> None:
     with pytest.raises(AttnprofError) as caught:
         attnprof.device(name)
     assert str(caught.value) == f'unknown device "{name}". `attnprof devices` lists all 66.'
+
+
+@pytest.mark.parametrize("name", ["cpu", "CPU", "GPU", "cuda", "local"])
+def test_the_machine_at_hand_is_measured(name: str) -> None:
+    with pytest.raises(AttnprofError) as caught:
+        attnprof.device(name)
+    told = '`attnprof calibrate` measures this machine, the device "this" then.'
+    assert str(caught.value) == f'unknown device "{name}". {told}'
 
 
 @pytest.mark.parametrize("name", ["", "  ", None, 3])

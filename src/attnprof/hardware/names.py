@@ -24,6 +24,8 @@ _BRANDS = {
     "apple",
     "gpu",
 }
+#: What people call the machine they sit at; no device of the table has such a name.
+_HERE = {"cpu", "cuda", "gpu", "local", "localhost", "host", "mps"}
 _SIZE = re.compile(r"\b(\d+) ?(?:g|gb|gib)\b")
 
 
@@ -47,6 +49,12 @@ def match(name: str, devices: Sequence[DeviceSpec]) -> DeviceSpec:
     if len(variants) > 1:
         ids = [device.id for device in variants]
         raise AttnprofError(f'"{name}" is several devices: {", ".join(ids[:-1])} or {ids[-1]}.')
+    if not variants and len(same := _without_separators(asked, devices)) == 1:
+        return same[0]
+    if name.strip().casefold() in _HERE:
+        raise AttnprofError(
+            f'unknown device "{name}". `attnprof calibrate` measures this machine, the device "this" then.'
+        )
     known = [device.id for device in variants or devices]
     close = f" Did you mean {known[0]}?" if variants else closest("-".join(asked), known)
     raise AttnprofError(f'unknown device "{name}".{close} `attnprof devices` lists all {len(devices)}.')
@@ -61,6 +69,11 @@ def _longest(asked: Sequence[str], devices: Sequence[DeviceSpec]) -> list[Device
             fitting.append((max(inside), device))
     most = max((length for length, _ in fitting), default=0)
     return [device for length, device in fitting if length == most]
+
+
+def _without_separators(asked: Sequence[str], devices: Sequence[DeviceSpec]) -> list[DeviceSpec]:
+    """The devices with this name written in one word, or in others: ``h100sxm``, ``rtx4090``."""
+    return [device for device in devices if "".join(asked) in ["".join(_telling(known)) for known in _names(device)]]
 
 
 def _names(device: DeviceSpec) -> tuple[str, ...]:
