@@ -11,7 +11,7 @@ from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.sizes import one_of
 from attnprof.recovery.domain import Domain, domain
 from attnprof.recovery.outcome import Outcome, Point, Sizes
-from attnprof.recovery.recover import recover
+from attnprof.recovery.recover import Recovery
 from attnprof.recovery.scaling import OF_NO_PHASE, PHASES, QUANTITIES, Phase, Quantity, Scaling
 
 __all__ = ["Scaling", "scaling"]
@@ -52,6 +52,7 @@ def scaling(
     _check(made, name, domains, fixed)
 
     engines: dict[tuple[bool, bool], CountedPoints] = {}
+    recoveries: dict[tuple[bool, bool], Recovery] = {}
 
     def again(of: Quantity, phase: Phase) -> Scaling:
         one_of(QUANTITIES, of=of)
@@ -61,12 +62,13 @@ def scaling(
         kind = (of == "peak" or (phase != "forward" and of != "saved"), of in OF_NO_PHASE)
         if kind not in engines:
             engines[kind] = CountedPoints(made, fixed, *kind, told=told or (lambda sizes, runs: None))
-        points = engines[kind]
-        whole = recover(points, list(domains.values()), (of, phase, ""))
+            recoveries[kind] = Recovery(engines[kind], list(domains.values()))
+        points, recovery = engines[kind], recoveries[kind]
+        whole = recovery.outcome((of, phase, ""))
         parts: dict[str, Outcome] = {}
         if modules:
             paths = [p for q, f, p in next(iter(points.known.values())) if (q, f) == (of, phase) and p]
-            parts = {path: recover(points, list(domains.values()), (of, phase, path)) for path in paths}
+            parts = {path: recovery.outcome((of, phase, path)) for path in paths}
         table = tuple(Point(dict(at), counts[of, phase, ""]) for at, counts in points.known.items())
         return Scaling(domains, fixed, of, phase, whole, parts, table, points.runs, (), name, again)
 

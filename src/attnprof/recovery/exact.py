@@ -39,14 +39,23 @@ class System:
         """Whether the equations determine all unknowns."""
         return self.taken == self.unknowns
 
-    def add(self, equation: Sequence[Fraction | int]) -> bool:
-        """Take an equation if it is independent of those before."""
+    def is_new(self, equation: Sequence[Fraction | int]) -> bool:
+        """Whether an equation is independent of those taken."""
+        return any(self._reduced(equation)[0])
+
+    def _reduced(self, equation: Sequence[Fraction | int]) -> tuple[list[int], list[int]]:
+        """What of an equation is not said by those taken, and how it is made of them."""
         row = [modular(value) for value in equation]
         made = [0] * self.taken + [1]
         for pivot, other, how in self._rows:
             if factor := row[pivot]:
                 row = [(a - factor * b) % PRIME for a, b in zip(row, other, strict=True)]
                 made = [(a - factor * b) % PRIME for a, b in zip(made, _padded(how, len(made)), strict=True)]
+        return row, made
+
+    def add(self, equation: Sequence[Fraction | int]) -> bool:
+        """Take an equation if it is independent of those before."""
+        row, made = self._reduced(equation)
         pivot = next((i for i, value in enumerate(row) if value), -1)
         if pivot < 0:
             return False

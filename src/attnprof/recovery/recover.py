@@ -1,49 +1,277 @@
-"""From counts at points to a formula."""
+"""From counts at points to formulas: along each size first, then one size after the other together.
+
+A formula is made of products of what was found along the lines; each size that joins multiplies only what was left
+of the ones before, so that few points tell the terms apart. Then it is held against every other point, and against
+points that are drawn for that alone.
+"""
 
 from __future__ import annotations
 
-import itertools
-import random
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from sympy import Add, Mul
-
-from attnprof.analytic.symbols import symbol
+from attnprof.recovery.atoms import ONE, Monomial, at, monomial, of, times
 from attnprof.recovery.domain import Domain
 from attnprof.recovery.exact import System
-from attnprof.recovery.outcome import Formula, NoFormula, Outcome, Piece, Sizes, rational
+from attnprof.recovery.fitting import Combination, value
+from attnprof.recovery.line import Line
+from attnprof.recovery.outcome import Formula, NoFormula, Outcome, Sizes
+from attnprof.recovery.space import Counts, Point, Space, TooManyRunsError
+from attnprof.recovery.written import with_one, written
+
+#: Points drawn to check formulas on; sizes of a list that are all counted where nothing else varies.
+HELD_OUT = 3
+_ALL_LISTED = 64
+BASIS = "polynomials up to degree 4, inverse powers, min, ceil and floor of quotients, log2, pieces between breakpoints"
+#: Symbol -> the functions of it that a count is made of.
+_Bases = Mapping[str, Sequence[Monomial]]
 
 
-def recover(measure: Callable[[Sizes], Mapping[Hashable, int]], domains: Sequence[Domain], key: Hashable) -> Outcome:
-    draw = random.Random(0)
-    basis = list(itertools.product(range(3), repeat=len(domains)))
-    system, right, used = System(len(basis)), [], []
-    names = [d.name for d in domains]
-    tried = 0
-    while not system.is_full and tried < 10 * len(basis):
-        tried += 1
-        point = {d.name: draw.choice(d.sizes) for d in domains}
-        row = []
-        for powers in basis:
-            value = 1
-            for name, power in zip(names, powers, strict=True):
-                value *= point[name] ** power
-            row.append(value)
-        if system.add(row):
-            right.append(measure(point)[key])
-            used.append(point)
-    solution = system.solve(right) if system.is_full else None
-    if solution is None:
-        return NoFormula("no polynomial fits")
-    expression = Add(
-        *(
-            rational(c) * Mul(*(symbol(n) ** p for n, p in zip(names, powers, strict=True)))
-            for c, powers in zip(solution, basis, strict=True)
-        )
-    )
-    formula = Formula((Piece(expression),), len(used), 4)
-    for _ in range(4):
-        point = {d.name: draw.choice(d.sizes) for d in domains}
-        if formula.pieces[0].expression.subs({symbol(n): v for n, v in point.items()}) != measure(point)[key]:
-            return NoFormula("no polynomial fits")
-    return formula
+class NoFitError(Exception):
+    """Nothing of the basis fits; the message says where that showed."""
+
+
+@dataclass
+class Recovery:
+    """The formulas of one model over ``domains``; ``given`` are sizes that do not vary here.
+
+    ``measure`` returns the counts at sizes by key, and raises :class:`UnmeasurableError` where the model fails.
+    """
+
+    measure: Callable[[Sizes], Counts]
+    domains: Sequence[Domain]
+    given: Sizes = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.space = Space(self.measure, self.domains, self.given)
+        self._lines: dict[tuple[Point, str], Line] = {}
+        self._with_one: dict[str, Recovery] = {}
+        self._drawn: list[Point] = []
+        self._known: dict[tuple[int, ...], Outcome] = {}
+
+    def outcome(self, key: Hashable) -> Outcome:
+        """The formula of a key, or why there is none. Raises :class:`AttnprofError` if the model fails everywhere."""
+        if not self.space.anchors:
+            self.space.find_anchor()
+        if self._counts(key) not in self._known:
+            found = self._outcome(key)
+            self._known[self._counts(key)] = found
+        return self._known[self._counts(key)]
+
+    def _counts(self, key: Hashable) -> tuple[int, ...]:
+        """All counts of a key that there are: what has the same ones has the same formula."""
+        return tuple(counts.get(key, 0) for counts in self.space.counted.values())
+
+    def _outcome(self, key: Hashable) -> Outcome:
+        reason: Exception = NoFitError("there is nothing to count.")
+        bases: _Bases = {}
+        try:
+            for attempt in (self._along_lines, self._closed, self._along_other_lines):
+                try:
+                    bases = attempt(key, bases)
+                    combination, used = self._combined(key, bases)
+                    formula = written(combination, used, self._checked(key, combination, used))
+                    return self._with_ones(key, formula)
+                except NoFitError as error:
+                    reason = error
+                    if len(self.domains) < 2:
+                        break
+        except TooManyRunsError as error:
+            reason = NoFitError(f"no formula was found within {error}.")
+        return NoFormula(str(reason))
+
+    # What a count may be made of
+
+    def _along_lines(self, key: Hashable, _: _Bases) -> _Bases:
+        return {name: self._basis(key, name, self.space.anchors[0]) for name in self.space.names}
+
+    def _closed(self, key: Hashable, bases: _Bases) -> _Bases:
+        """The same with all lower powers: at the anchor a term may have come to nothing."""
+        return {name: _closed(name, found) for name, found in bases.items()}
+
+    def _along_other_lines(self, key: Hashable, bases: _Bases) -> _Bases:
+        """With what is found along lines elsewhere: at the anchor one of several cases may be missing."""
+        if len(self.space.anchors) < 2 and not self.space.find_anchor():
+            raise NoFitError(f"no formula of the basis fits ({BASIS}).")
+        other = self.space.anchors[1]
+        return {
+            name: sorted({*found, *_closed(name, self._basis(key, name, other))}, key=repr)
+            for name, found in bases.items()
+        }
+
+    def _basis(self, key: Hashable, name: str, anchor: Point) -> Sequence[Monomial]:
+        line = self._lines.setdefault((anchor, name), Line(self.space, name, anchor))
+        found = line.basis(key)
+        if found is None:
+            raise NoFitError(f"no formula of the basis fits how it grows with {name} ({BASIS}), {_at(line.known())}.")
+        return found
+
+    # Coefficients
+
+    def _combined(self, key: Hashable, bases: _Bases) -> tuple[Combination, int]:
+        """The coefficients of products of the bases, and the number of points that they were made from."""
+        order = sorted(bases, key=lambda name: -max((len(a.names) for p in bases[name] for a, _ in p), default=0))
+        products: Sequence[Monomial] = [ONE]
+        included: list[str] = []
+        solved: tuple[Combination, int] | None = None
+        for name in order:
+            own = {_apart(product, included) for product in bases[name]}
+            included.append(name)
+            if own == {ONE}:
+                continue
+            is_told = len(products) == 1 or len(own) == 1  # nothing to choose from: all terms are there
+            products = sorted({times(a, b) for a in products for b in own}, key=repr)
+            solved = None
+            if not is_told:
+                solved = self._solved(key, products, included)
+                products = list(solved[0]) or [ONE]
+        return solved or self._solved(key, products, included)
+
+    def _solved(self, key: Hashable, basis: Sequence[Monomial], included: Sequence[str]) -> tuple[Combination, int]:
+        """The coefficients, from points in which the included sizes vary; held against all such points there are."""
+        space = self.space
+        system = System(len(basis))
+        right: list[int] = []
+        rest: list[tuple[Point, int]] = []
+        for point, counts in space.within(included):
+            if not system.is_full and system.add([at(product, space.sizes(point)) for product in basis]):
+                right.append(counts.get(key, 0))
+            else:
+                rest.append((point, counts.get(key, 0)))
+        tries = 60 * len(basis) + 300
+        for point in () if system.is_full else space.random(included):
+            tries -= 1
+            if system.is_full or not tries:
+                break
+            row = [at(product, space.sizes(point)) for product in basis]
+            if system.is_new(row) and (fresh := space.count(point)) is not None:
+                system.add(row)
+                right.append(fresh.get(key, 0))
+        if not system.is_full:
+            raise NoFitError(
+                f"the sizes of {', '.join(included)} that can be counted are too few to tell {len(basis)} terms apart."
+            )
+        coefficients = system.solve(right)
+        found = {product: c for product, c in zip(basis, coefficients or (), strict=False) if c}
+        for point, count in rest:
+            if coefficients is None or value(found, space.sizes(point)) != count:
+                raise self._wrong_at(point, count)
+        return found, len(right)
+
+    def _wrong_at(self, point: Point, count: int) -> NoFitError:
+        where = ", ".join(f"{name}={size}" for name, size in zip(self.space.names, point, strict=True))
+        return NoFitError(f"no formula of the basis ({BASIS}) comes to {count} at {where} and to the other counts.")
+
+    # Checks
+
+    def _checked(self, key: Hashable, combination: Combination, used: int) -> int:
+        """Hold a formula against every point, some of them drawn for it; how many it was not made from."""
+        space = self.space
+        self._draw()
+        self._draw_in_cases(combination)
+        points = list(space.within(space.names))
+        for point, counts in points:
+            if value(combination, space.sizes(point)) != counts.get(key, 0):
+                raise self._wrong_at(point, counts.get(key, 0))
+        if len(points) <= used:
+            raise NoFitError(
+                f"a formula that fits takes {used} points, and no other is left to check it on: give more sizes."
+            )
+        return len(points) - used
+
+    def _draw_in_cases(self, combination: Combination) -> None:
+        """Count points on both sides of where a formula of several sizes changes, as far as there are any."""
+        space = self.space
+        changes = {a for product in combination for a, _ in product if a.kind in ("min", "above") and len(a.names) > 1}
+        for atom in sorted(changes, key=repr):
+            for above in (False, True):
+                there = [p for p, _ in space.within(space.names) if atom.is_above(space.sizes(p)) == above]
+                wanted = HELD_OUT - sum(space.is_off_lines(point) for point in there)
+                for point in space.random(space.names):
+                    if wanted <= 0:
+                        break
+                    if atom.is_above(space.sizes(point)) == above and space.count(point) is not None:
+                        wanted -= 1
+
+    def _draw(self) -> None:
+        """Count points to check formulas on: the largest, and some at random; all sizes of a list that stands alone."""
+        space = self.space
+        if self._drawn:
+            return
+        if len(self.domains) == 1 and self.domains[0].listed and len(self.domains[0]) <= _ALL_LISTED:
+            for size in self.domains[0].sizes:
+                space.count((size,))
+        last = tuple(domain.last for domain in self.domains)
+        if space.count(last) is not None:
+            self._drawn.append(last)
+        for point in space.random(space.names):
+            if len(self._drawn) >= HELD_OUT:
+                break
+            if space.count(point) is not None:
+                self._drawn.append(point)
+        self._drawn = self._drawn or [last]
+
+    # Sizes of 1
+
+    def _with_ones(self, key: Hashable, formula: Formula) -> Formula:
+        """Sizes of 1 are a piece of their own where the formula is not right there."""
+        for domain in self.domains:
+            if domain.first == 1:
+                formula = self._with_one_of(key, formula, domain.name)
+        return formula
+
+    def _with_one_of(self, key: Hashable, formula: Formula, name: str) -> Formula:
+        if name not in self._with_one:
+            rest = [other for other in self.domains if other.name != name]
+            self._with_one[name] = Recovery(self.measure, rest, {**self.given, name: 1})
+        there = self._with_one[name]
+        some = there.some(key)
+        if all(formula.evaluate(**sizes) == count for sizes, count in some):
+            return Formula(formula.pieces, formula.runs, formula.held_out + len(some))
+        found = there.outcome(key)
+        if not isinstance(found, Formula):
+            raise NoFitError(f"at {name} = 1, {found.reason}")
+        return with_one(formula, name, found)
+
+    def some(self, key: Hashable) -> list[tuple[Sizes, int]]:
+        """Counts at some points; none where the model fails."""
+        space = self.space
+        if not space.anchors and not space.find_anchor(must=False):
+            return []
+        for point in space.random(space.names):
+            if len(space.counted) >= HELD_OUT:
+                break
+            space.count(point)
+        return [(space.sizes(point), counts.get(key, 0)) for point, counts in space.counted.items()]
+
+
+def _at(sizes: Sequence[int]) -> str:
+    """Where it was counted, in words."""
+    if len(sizes) <= 4:
+        return f"counted at {', '.join(map(str, sizes))} alone: each term takes a size, and checking them two more"
+    return f"counted at {len(sizes)} sizes from {sizes[0]} to {sizes[-1]}"
+
+
+def _apart(product: Monomial, included: Iterable[str]) -> Monomial:
+    """What of a product does not depend on sizes that are included already."""
+    known = {*included}
+    return tuple((atom, power) for atom, power in product if not atom.names & known)
+
+
+def _closed(name: str, basis: Iterable[Monomial]) -> list[Monomial]:
+    """With all powers of a size that are less, down to 0 (or up, of inverses), times what other functions there are."""
+    powers, others = {0}, {ONE}
+    for product in basis:
+        for atom, power in product:
+            if atom.kind == "size":
+                powers |= {*range(min(power, 0), max(power, 0) + 1)}
+        others.add(monomial((atom, power) for atom, power in product if atom.kind != "size"))
+    return sorted({times(of(name, power), other) for power in powers for other in others}, key=repr)
+
+
+def recover(
+    measure: Callable[[Sizes], Counts], domains: Sequence[Domain], keys: Sequence[Hashable]
+) -> dict[Hashable, Outcome]:
+    """The outcome of each key: formulas of what ``measure`` returns."""
+    recovery = Recovery(measure, domains)
+    return {key: recovery.outcome(key) for key in keys}

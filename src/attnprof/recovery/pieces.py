@@ -1,0 +1,151 @@
+"""Breakpoints: where along one size a count stops to be one polynomial and becomes another, to the last size."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+_DEGREE = 3
+#: Points that are added before it is given up, and pieces that are looked for.
+_ADDED, _PIECES = 40, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Where pieces end: (last size of a piece, sizes at which it meets the next one, if any), and the degree."""
+
+    breaks: tuple[tuple[int, tuple[int, ...]], ...]
+    degree: int
+
+
+def pieces(there: Sequence[int], known: Sequence[int], count: Callable[[int], int | None]) -> Pieces | None:
+    """Polynomials of degree 3 or less that follow each other along ``there``; None if there are no such pieces.
+
+    ``there`` are the sizes that can be counted, ``known`` those that were. Each piece is told from at least one point
+    more than its polynomial takes.
+    """
+    counts = {size: found for size in known if (found := count(size)) is not None}
+    there = sorted({*there, *counts})
+    added = 0
+    while added <= _ADDED:
+        segments, gap = _segments(sorted(counts.items()))
+        if gap is None and len(segments) <= _PIECES:
+            wrong = _narrow(there, counts, segments, count)
+            if wrong is None:
+                return _described(there, counts, segments)
+            added += 1
+            continue
+        if gap is None:
+            return None
+        fresh = _between(there, counts, *gap)
+        if not fresh:
+            return None
+        for size in fresh:
+            added += 1
+            found = count(size)
+            if found is None:
+                there = [other for other in there if other != size]
+            else:
+                counts[size] = found
+    return None
+
+
+def _segments(points: list[tuple[int, int]]) -> tuple[list[list[tuple[int, int]]], tuple[int, int] | None]:
+    """The points, from the right, in as long stretches as lie on a polynomial; and the ends of one that is too short."""
+    found: list[list[tuple[int, int]]] = []
+    end = len(points)
+    while end:
+        for many in (5, 4, 3):
+            start = end - many
+            if start >= 0 and (through := _polynomial(points[start:end])) is not None:
+                break
+        else:
+            return found, (points[max(end - 4, 0)][0], points[end - 1][0])
+        while start and _at(through, points[start:end], points[start - 1][0]) == points[start - 1][1]:
+            start -= 1
+            through = _polynomial(points[start:end]) or through
+        found.insert(0, points[start:end])
+        end = start
+    return found, None
+
+
+def _polynomial(points: Sequence[tuple[int, int]]) -> list[Fraction] | None:
+    """Newton's coefficients of a polynomial through all points, of a degree that leaves one to check on.
+
+    Of two points or less, it is none that could be wrong: the constant, or the line.
+    """
+    table = [Fraction(y) for _, y in points]
+    xs = [x for x, _ in points]
+    coefficients: list[Fraction] = []
+    for order in range(len(points)):
+        if order:
+            table = [
+                (table[i + 1] - table[i]) / (xs[i + order] - xs[i]) for i in range(len(table) - 1)
+            ]
+        coefficients.append(table[0])
+    degree = max((i for i, c in enumerate(coefficients) if c), default=0)
+    if len(points) > 2 and degree > min(_DEGREE, len(points) - 2):
+        return None
+    return coefficients[: degree + 1]
+
+
+def _at(coefficients: Sequence[Fraction], points: Sequence[tuple[int, int]], x: int) -> Fraction:
+    found = Fraction(0)
+    for i in reversed(range(len(coefficients))):
+        found = found * (x - points[i][0]) + coefficients[i]
+    return found
+
+
+def _narrow(
+    there: Sequence[int],
+    counts: dict[int, int],
+    segments: Sequence[list[tuple[int, int]]],
+    count: Callable[[int], int | None],
+) -> int | None:
+    """Count between neighbouring pieces until they touch; a size at which neither is right ends it and is returned."""
+    for left, right in zip(segments, segments[1:], strict=False):
+        one, other = _polynomial(left), _polynomial(right)
+        assert one is not None and other is not None
+        low, high = bisect_left(there, left[-1][0]), bisect_left(there, right[0][0])
+        while high - low > 1:
+            middle = (low + high) // 2
+            size = there[middle]
+            found = counts.get(size)
+            found = count(size) if found is None else found
+            if found is None:
+                return None  # the break is known as closely as the model allows
+            counts[size] = found
+            if found == _at(other, right, size):
+                high = middle
+            elif found == _at(one, left, size):
+                low = middle
+            else:
+                return size
+    return None
+
+
+def _described(there: Sequence[int], counts: dict[int, int], segments: Sequence[list[tuple[int, int]]]) -> Pieces:
+    breaks: list[tuple[int, tuple[int, ...]]] = []
+    degree = 0
+    parts, _ = _segments(sorted(counts.items()))
+    for left, right in zip(parts, parts[1:], strict=False):
+        one, other = _polynomial(left), _polynomial(right)
+        assert one is not None and other is not None
+        last = left[-1][0]
+        meets = tuple(x for x in (last, last + 1, last - 1) if _at(one, left, x) == _at(other, right, x))
+        breaks.append((last, meets))
+    for part in parts:
+        degree = max(degree, len(_polynomial(part) or []) - 1)
+    return Pieces(tuple(breaks), degree)
+
+
+def _between(there: Sequence[int], counts: dict[int, int], low: int, high: int) -> list[int]:
+    """Sizes not yet counted in a gap: its middle and next to its ends."""
+    inside = [size for size in there if low <= size <= high and size not in counts]
+    if not inside:
+        around = [size for size in there if size not in counts]
+        around.sort(key=lambda size: min(abs(size - low), abs(size - high)))
+        return around[:1]
+    return sorted({inside[len(inside) // 2], inside[-1]})

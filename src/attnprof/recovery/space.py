@@ -1,0 +1,201 @@
+"""The points that can be counted: each once, those that break the model left out, and what can be learned of why."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from attnprof.core.errors import AttnprofError
+from attnprof.recovery.domain import Domain
+from attnprof.recovery.outcome import Sizes
+from attnprof.recovery.rules import Rule, explaining
+
+Counts: TypeAlias = Mapping[Any, int]
+#: Sizes in the order of the domains.
+Point: TypeAlias = tuple[int, ...]
+#: Sizes of a domain that are looked at when points are chosen.
+_LOOKED_AT = 4096
+#: Points at which a model may fail before it is given up, and points that may be counted.
+_FAILURES, _RUNS = 400, 600
+
+
+class UnmeasurableError(Exception):
+    """The model fails at these sizes; ``error`` is what it raised."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class TooManyRunsError(Exception):
+    """A formula takes more points than are worth counting."""
+
+
+@dataclass
+class Space:
+    """The sizes there are, and the counts at those that were asked for."""
+
+    measure: Callable[[Sizes], Counts]
+    domains: Sequence[Domain]
+    given: Sizes
+
+    def __post_init__(self) -> None:
+        self.names = [domain.name for domain in self.domains]
+        self.counted: dict[Point, Counts] = {}
+        self.failed: dict[Point, Exception] = {}
+        self.rules: list[Rule] = []
+        self.draw = random.Random(0)
+        #: Points from which one size at a time is varied; sizes that do not vary are as in the first.
+        self.anchors: list[Point] = []
+
+    def sizes(self, point: Point) -> dict[str, int]:
+        """The sizes at a point, those that are given included."""
+        return {**self.given, **dict(zip(self.names, point, strict=True))}
+
+    def point(self, sizes: Sizes) -> Point:
+        return tuple(sizes[name] for name in self.names)
+
+    def count(self, point: Point) -> Counts | None:
+        """The counts at a point, or None where the model fails."""
+        if point in self.counted:
+            return self.counted[point]
+        if point in self.failed or not self.allows(point):
+            return None
+        if len(self.counted) >= _RUNS:
+            raise TooManyRunsError(f"{_RUNS} points")
+        try:
+            found = self.measure(self.sizes(point))
+        except UnmeasurableError as failure:
+            self.failed[point] = failure.error
+            self._learn()
+            if len(self.failed) >= _FAILURES:
+                raise self.failure() from failure.error
+            return None
+        self.counted[point] = found
+        if any(not rule.allows(self.sizes(point)) for rule in self.rules):
+            self._learn()
+        return found
+
+    def allows(self, point: Point) -> bool:
+        """Whether no rule that was learned says that the model fails there."""
+        sizes = self.sizes(point)
+        return all(rule.allows(sizes) for rule in self.rules)
+
+    def _learn(self) -> None:
+        worked = [self.sizes(point) for point in self.counted]
+        self.rules = explaining([self.sizes(point) for point in self.failed], worked, self.names) if worked else []
+
+    def failure(self) -> AttnprofError:
+        """The first failure of the model, as a sentence."""
+        point, error = next(iter(self.failed.items()))
+        where = ", ".join(f"{name}={size}" for name, size in self.sizes(point).items())
+        more = f" and at {len(self.failed) - 1} other points" if len(self.failed) > 1 else ""
+        told = str(error).strip().partition("\n")[0]
+        what = f"{type(error).__name__}: {told}" if told else type(error).__name__
+        return AttnprofError(f"the model fails at {where}{more}: {what.rstrip('.')}.")
+
+    # Choosing points
+
+    def find_anchor(self, must: bool = True) -> bool:
+        """Find a point where the model works, or another one, from which one size at a time is varied.
+
+        Its sizes have many divisors and differ, so that what must divide another does, and what depends on one size
+        is not taken to depend on another. Where there is none: False, or for the first an error with the model's.
+        """
+        for point in self._candidates():
+            if point in self.anchors or any(point[i] == a[i] for a in self.anchors for i in self._free):
+                continue
+            if self.count(point) is not None:
+                self.anchors.append(point)
+                return True
+            if len(self.failed) >= _FAILURES // 2:
+                break
+        if must and not self.anchors:
+            raise self.failure()
+        return False
+
+    def _candidates(self) -> Iterator[Point]:
+        choices = [_with_divisors(domain, len(self.anchors)) for domain in self.domains]
+        indices = itertools.product(*(range(min(len(choice), 6)) for choice in choices))
+        ranked = sorted(indices, key=lambda at: (sum(at), at))[:4000]
+        points = [tuple(choice[i] for choice, i in zip(choices, at, strict=True)) for at in ranked]
+        yield from (point for point in points if len({*point}) == len(point))
+        yield from (point for point in points if len({*point}) < len(point))
+        for _ in range(100):
+            yield tuple(self.draw.choice(domain.sizes) for domain in self.domains)
+
+    @property
+    def _free(self) -> list[int]:
+        """The symbols that have sizes enough for two anchors to differ in."""
+        return [i for i, domain in enumerate(self.domains) if len(domain) > 8]
+
+    def line(self, name: str, anchor: Sizes) -> list[int]:
+        """The sizes of a symbol at which the model is not known to fail, the others as in ``anchor``; 1 left out."""
+        at = self.names.index(name)
+        rest = self.point(anchor)
+        points = ((*rest[:at], size, *rest[at + 1 :]) for size in _looked_at(self.domains[at]) if size > 1)
+        return [point[at] for point in points if point not in self.failed and self.allows(point)]
+
+    def on_line(self, name: str, anchor: Sizes) -> Iterator[tuple[Point, Counts]]:
+        """The points that were counted in which only this symbol differs from ``anchor``."""
+        at, rest = self.names.index(name), self.point(anchor)
+        for point, counts in self.counted.items():
+            if point[:at] == rest[:at] and point[at + 1 :] == rest[at + 1 :]:
+                yield point, counts
+
+    def within(self, names: Sequence[str]) -> list[tuple[Point, Counts]]:
+        """The points that were counted in which only these symbols differ from the first anchor; none with a 1."""
+        anchor = self.anchors[0]
+        return [
+            (point, counts)
+            for point, counts in self.counted.items()
+            if all(
+                size != 1 or anchor[i] == 1 if self.names[i] in names else size == anchor[i]
+                for i, size in enumerate(point)
+            )
+        ]
+
+    def is_off_lines(self, point: Point) -> bool:
+        """Whether a point differs from every anchor in more than one size."""
+        return all(sum(a != b for a, b in zip(point, anchor, strict=True)) > 1 for anchor in self.anchors)
+
+    def random(self, names: Sequence[str]) -> Iterator[Point]:
+        """Points not yet counted in which these symbols vary and the others are as in the first anchor."""
+        pools = []
+        for i, domain in enumerate(self.domains):
+            sizes = _looked_at(domain) if domain.name in names else [self.anchors[0][i]]
+            pools.append([size for size in sizes if size > 1] or sizes)
+        for _ in range(20_000):
+            point = tuple(pool[int(len(pool) * self.draw.random() ** 2)] for pool in pools)
+            if point not in self.counted and point not in self.failed and self.allows(point):
+                yield point
+
+
+def _with_divisors(domain: Domain, nth: int) -> list[int]:
+    """Sizes in order of preference: multiples of 12, small ones first; of a small range those of 6, 4, 2.
+
+    ``nth``: how many anchors there are; the second is looked for from the middle on.
+    """
+    pool = [size for size in _looked_at(domain) if size > 1] or list(domain.sizes)
+    if nth:
+        pool = [size for size in pool if size**2 >= pool[0] * pool[-1]]
+    bases = (6, 4, 12, 2, 1) if pool[0] <= 6 else (12, 6, 4, 2, 1)
+    ranked: dict[int, None] = {}
+    for base in bases:
+        for size in [size for size in pool if size % base == 0][:4]:
+            ranked[size] = None
+    return list(ranked)
+
+
+def _looked_at(domain: Domain) -> list[int]:
+    """All sizes of a domain, or of a large one those at its start and others ever further apart, up to its end."""
+    sizes = domain.sizes
+    if len(sizes) <= _LOOKED_AT:
+        return list(sizes)
+    dense = _LOOKED_AT // 2
+    ratio = (len(sizes) / dense) ** (1 / dense)
+    indices = {*range(dense), *(min(int(dense * ratio**i), len(sizes) - 1) for i in range(dense + 1)), len(sizes) - 1}
+    return [sizes[i] for i in sorted(indices)]
