@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from attnprof.api.running import fake_tensors, run
 from attnprof.core.errors import AttnprofError
-from attnprof.recovery.outcome import Sizes
+from attnprof.recovery.outcome import DataDependent, Sizes
+from attnprof.recovery.space import UnmeasurableError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,62 +21,136 @@ if TYPE_CHECKING:
 
 #: quantity, phase, path of the module ("" for the whole).
 Key = tuple[str, str, str]
-Counts = Mapping[Key, int]
+Counts = dict[Key, int]
 Build = Callable[..., Any]
 _PHASES = ("forward", "backward", "recompute")
+#: Runs of a model that looks at values, from different weights and inputs, to see whether they count the same.
+_SEEDS = 2
 
 
 @dataclass
 class CountedPoints:
-    """Counts of what ``build(**sizes, **fixed)`` makes, by sizes; every point is run once."""
+    """Counts of what ``build(**sizes, **fixed)`` makes, by sizes; every point is run once.
+
+    With ``backward`` there are counts of all phases, with ``memory`` what is saved and the peak. ``told`` is called
+    before each run with its sizes and how many runs there were. A model that needs values is run on real tensors, from
+    several seeds; counts that differ are in ``spread``.
+    """
 
     build: Build
     fixed: Mapping[str, Any]
     backward: bool
     memory: bool
     told: Callable[[Sizes, int], None] = lambda sizes, runs: None
-    real: bool = False
+    is_real: bool = False
     runs: int = 0
     known: dict[tuple[tuple[str, int], ...], Counts] = field(default_factory=dict)
+    unpriced: set[str] = field(default_factory=set)
+    spread: dict[Key, list[tuple[Sizes, int, int]]] = field(default_factory=lambda: defaultdict(list))
 
     def __call__(self, sizes: Sizes) -> Counts:
-        key = tuple(sorted(sizes.items()))
-        if key not in self.known:
-            self.told(sizes, self.runs)
-            self.known[key] = self._counts(self._report(sizes))
-            self.runs += 1
-        return self.known[key]
+        """The counts; raises :class:`UnmeasurableError` with the model's error where it fails."""
+        at = tuple(sorted(sizes.items()))
+        if at not in self.known:
+            self.known[at] = self._counts(sizes)
+        return self.known[at]
 
-    def _report(self, sizes: Sizes) -> Report:
-        import torch
+    def data_dependent(self, key: Key) -> DataDependent | None:
+        """That a count is not a function of the sizes, if runs at the same sizes came to different ones."""
+        if key not in self.spread:
+            return None
+        sizes, least, most = self.spread[key][-1]
+        where = ", ".join(f"{name}={size}" for name, size in sizes.items())
+        reason = f"the count depends on data: at {where}, {_SEEDS} runs came to {least} and {most}."
+        return DataDependent(reason, tuple(self.spread[key]))
+
+    def _counts(self, sizes: Sizes) -> Counts:
         from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-        if not self.real:
+        if not self.is_real:
             try:
-                with torch.random.fork_rng(devices=[]), fake_tensors():
-                    model, args, kwargs = parts(self.build(**sizes, **self.fixed))
-                return run(model, args, kwargs, backward=self.backward, fake=True, memory=self.memory)
-            except (DataDependentOutputException, DynamicOutputShapeException):
-                self.real = True
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model, args, kwargs = parts(self.build(**sizes, **self.fixed))
-            return run(model, args, kwargs, backward=self.backward, memory=self.memory)
+                return self._run(sizes, fake=True)
+            except UnmeasurableError as failure:
+                if not isinstance(failure.error, DataDependentOutputException | DynamicOutputShapeException):
+                    raise
+                self.is_real = True
+        seeds = [self._run(sizes, seed=seed) for seed in range(_SEEDS)]
+        for key in sorted({key for counts in seeds for key in counts}):
+            found = [counts.get(key, 0) for counts in seeds]
+            if min(found) < max(found):
+                self.spread[key].append((dict(sizes), min(found), max(found)))
+        return seeds[0]
 
-    def _counts(self, report: Report) -> Counts:
-        found: dict[Key, int] = {}
-        for phase in (*_PHASES, None):
-            for path, cost in report.by_module(phase).items():
-                label = phase or "all"
-                found["flops", label, path] = cost.flops
-                found["matmul", label, path] = cost.matmul_flops
-                found["vector", label, path] = cost.vector_flops
-                found["bytes", label, path] = cost.bytes
-        if report.memory is not None:
-            for path, size in report.memory.saved_by_module().items():
-                found["saved", "all", path] = size
-            found["peak", "all", ""] = report.memory.peak.bytes
-        return found
+    def _run(self, sizes: Sizes, seed: int = 0, fake: bool = False) -> Counts:
+        self.told(sizes, self.runs)
+        self.runs += 1
+        with _seeded(seed):
+            try:
+                if fake:
+                    with fake_tensors():
+                        made = self.build(**self.fixed, **sizes)
+                else:
+                    made = self.build(**self.fixed, **sizes)
+            except Exception as error:  # of the user's code, whatever it raises
+                raise UnmeasurableError(error) from error
+            model, args, kwargs = parts(made)
+            try:
+                report = run(model, args, kwargs, backward=self.backward, fake=fake, memory=self.memory)
+            except Exception as error:
+                raise UnmeasurableError(error) from error
+        self.unpriced |= report.unpriced.keys()
+        return counts_of(report)
+
+
+def counts_of(report: Report) -> Counts:
+    """The counts of a run: every quantity in every phase and of every module, with what is below it.
+
+    Layers have a sum of their own besides, under the path with their numbers as ``*``.
+    """
+    found: Counts = defaultdict(int)
+    for phase in (*_PHASES, None):
+        for path, cost in report.by_module(phase).items():
+            quantities = {
+                "flops": cost.flops,
+                "matmul": cost.matmul_flops,
+                "vector": cost.vector_flops,
+                "bytes": cost.bytes,
+            }
+            for quantity, count in quantities.items():
+                for name in {path, starred(path)}:
+                    found[quantity, phase or "all", name] += count
+    if report.memory is not None:
+        for path, size in report.memory.saved_by_module().items():
+            for name in {path, starred(path)}:
+                found["saved", "all", name] += size
+        found["peak", "all", ""] = report.memory.peak.bytes
+    return dict(found)
+
+
+def starred(path: str) -> str:
+    """A path of modules with the numbers in it as ``*``: ``layers.*.attn``."""
+    return re.sub(r"(?<![^.])\d+(?![^.])", "*", path)
+
+
+def paths(points: Sequence[Counts], quantity: str, phase: str) -> list[str]:
+    """The modules there are at every point; layers as one where some points have more of them than others."""
+    found = [{path for q, p, path in counts if (q, p) == (quantity, phase) and path} for counts in points]
+    every, some = set.intersection(*found), set.union(*found)
+    layers = {starred(path) for path in some - every}
+    kept = {p for p in every if starred(p) not in layers and "*" not in p} | (layers & every)
+    return [
+        path for q, p, path in points[0] if (q, p) == (quantity, phase) and path in kept and not path.startswith("(")
+    ]
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The random state of the program stays as it is."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def parts(made: Any) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
@@ -81,9 +159,13 @@ def parts(made: Any) -> tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]:
 
     found = made if isinstance(made, tuple) else (made,)
     if not 1 <= len(found) <= 3 or not isinstance(found[0], nn.Module):
+        kinds = ", ".join(type(part).__name__ for part in found)
         raise AttnprofError(
-            f"build returned a {type(made).__name__}; it must return a module, (module, args) or (module, args, kwargs)."
+            f"build returned ({kinds}); it must return a module, (module, args) or (module, args, kwargs)."
         )
     args = found[1] if len(found) > 1 else ()
     kwargs = found[2] if len(found) > 2 else {}
+    if not isinstance(args, tuple | list):
+        hint = "(model, (), kwargs)" if isinstance(args, Mapping) else "(model, (x,))"
+        raise AttnprofError(f"build returned args that are a {type(args).__name__}; args is a tuple: write {hint}.")
     return found[0], tuple(args), kwargs or {}

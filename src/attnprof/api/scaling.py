@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from attnprof.api.counted_points import Build, CountedPoints
+from attnprof.api.counted_points import Build, CountedPoints, Key, paths
+from attnprof.api.zoo_builds import of_zoo
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.sizes import one_of
 from attnprof.recovery.domain import Domain, domain
@@ -43,66 +45,115 @@ def scaling(
     """
     one_of(QUANTITIES, of=of)
     one_of(PHASES, phase=phase)
-    domains = {name: domain(name, given) for name, given in sizes.items()}
-    if not domains:
-        raise AttnprofError('scaling() needs something that varies, as in {"T": [128, 256, 512]}.')
-    fixed = dict(fixed or {})
-    name = build if isinstance(build, str) else getattr(build, "__name__", type(build).__name__)
-    made = _of_zoo(build) if isinstance(build, str) else build
-    _check(made, name, domains, fixed)
+    if not isinstance(sizes, Mapping) or not sizes:
+        raise AttnprofError(f'scaling() needs what varies, as in {{"T": [128, 256, 512]}}, not {sizes!r}.')
+    model = _model(build, {name: domain(name, given) for name, given in sizes.items()}, dict(fixed or {}), told)
+    return model.scaling(of, phase, modules)
 
-    engines: dict[tuple[bool, bool], CountedPoints] = {}
-    recoveries: dict[tuple[bool, bool], Recovery] = {}
 
-    def again(of: Quantity, phase: Phase) -> Scaling:
+@dataclass
+class _Model:
+    """A model at sizes: its counts, of which a formula of each quantity can be recovered."""
+
+    name: str
+    build: Build
+    domains: Mapping[str, Domain]
+    fixed: Mapping[str, Any]
+    told: Callable[[Sizes, int], None]
+
+    def __post_init__(self) -> None:
+        self._kinds: dict[tuple[bool, bool], tuple[CountedPoints, Recovery]] = {}
+
+    def scaling(self, of: Quantity, phase: Phase, modules: bool = True) -> Scaling:
+        """One quantity in one phase."""
         one_of(QUANTITIES, of=of)
         one_of(PHASES, phase=phase)
         if of in OF_NO_PHASE:
             phase = "all"
-        kind = (of == "peak" or (phase != "forward" and of != "saved"), of in OF_NO_PHASE)
-        if kind not in engines:
-            engines[kind] = CountedPoints(made, fixed, *kind, told=told or (lambda sizes, runs: None))
-            recoveries[kind] = Recovery(engines[kind], list(domains.values()))
-        points, recovery = engines[kind], recoveries[kind]
-        whole = recovery.outcome((of, phase, ""))
-        parts: dict[str, Outcome] = {}
-        if modules:
-            paths = [p for q, f, p in next(iter(points.known.values())) if (q, f) == (of, phase) and p]
-            parts = {path: recovery.outcome((of, phase, path)) for path in paths}
-        table = tuple(Point(dict(at), counts[of, phase, ""]) for at, counts in points.known.items())
-        return Scaling(domains, fixed, of, phase, whole, parts, table, points.runs, (), name, again)
+        points, recovery = self._of_kind(of == "peak" or (phase != "forward" and of != "saved"), of in OF_NO_PHASE)
+        whole = _outcome(points, recovery, (of, phase, ""))
+        counts = [*recovery.space.counted.values()]
+        found = (
+            {path: _outcome(points, recovery, (of, phase, path)) for path in paths(counts, of, phase)}
+            if modules
+            else {}
+        )
+        made_from = recovery.made_from((of, phase, ""))
+        table = [
+            Point(sizes, counts[of, phase, ""], "fit" if sizes in made_from else "held out")
+            for at, counts in points.known.items()
+            for sizes in [dict(at)]
+        ]
+        return Scaling(
+            self.domains,
+            self.fixed,
+            of,
+            phase,
+            whole,
+            found,
+            tuple(sorted(table, key=lambda point: [point.sizes[name] for name in self.domains])),
+            sum(points.runs for points, _ in self._kinds.values()),
+            tuple(self._notes(points, recovery)),
+            self.name,
+            lambda quantity, phase: self.scaling(quantity, phase, modules),
+        )
 
-    return again(of, phase)
+    def _of_kind(self, backward: bool, memory: bool) -> tuple[CountedPoints, Recovery]:
+        """The runs with a backward or without, and with memory or without; those with more serve for less."""
+        for (has_backward, has_memory), found in self._kinds.items():
+            if has_backward >= backward and has_memory >= memory:
+                return found
+        points = CountedPoints(self.build, self.fixed, backward, memory, self.told)
+        found = self._kinds[backward, memory] = points, Recovery(points, list(self.domains.values()))
+        return found
+
+    def _notes(self, points: CountedPoints, recovery: Recovery) -> Iterator[str]:
+        """What a reader must know of how it was counted."""
+        if points.is_real:
+            yield "Counted on real tensors: the model looks at values."
+        if points.unpriced:
+            yield f"FLOPs and bytes leave out ops without a formula: {', '.join(sorted(points.unpriced))}."
+        yield from recovery.limits()
 
 
-def _of_zoo(name: str) -> Build:
-    from attnprof import zoo
-
-    entry = zoo.find(name)
-
-    def build(**symbols: Any) -> Any:
-        own = {s: v for s, v in symbols.items() if s in entry.symbols or (entry.passes_on and s not in entry.shape)}
-        return zoo.build(name, **own), zoo.inputs(name, **symbols)
-
-    return build
+def _outcome(points: CountedPoints, recovery: Recovery, key: Key) -> Outcome:
+    """The formula, unless runs at the same sizes came to different counts."""
+    if not recovery.space.anchors:
+        recovery.space.find_anchor()
+    return points.data_dependent(key) or recovery.outcome(key)
 
 
-def _check(build: Build, name: str, domains: Mapping[str, Domain], fixed: Mapping[str, Any]) -> None:
-    """Raise unless ``build`` takes what it will be given, and needs nothing else."""
+def _model(
+    build: Build | str,
+    domains: Mapping[str, Domain],
+    fixed: Mapping[str, Any],
+    told: Callable[[Sizes, int], None] | None,
+) -> _Model:
+    name = build if isinstance(build, str) else getattr(build, "__name__", type(build).__name__)
     both = domains.keys() & fixed.keys()
     if both:
         raise AttnprofError(f"{min(both)} is fixed and varies: give it once.")
+    if isinstance(build, str):
+        made = of_zoo(build, (*domains, *fixed))
+    elif callable(build):
+        made = build
+        _check(made, name, (*domains, *fixed))
+    else:
+        raise AttnprofError(f"build is a {type(build).__name__}; it must be a callable, or a name of the zoo.")
+    return _Model(name, made, domains, fixed, told or (lambda sizes, runs: None))
+
+
+def _check(build: Build, name: str, given: Sequence[str]) -> None:
+    """Raise unless ``build`` takes what it will be given, and needs nothing else."""
     try:
         parameters = inspect.signature(build).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature: the call will tell
         return
     takes = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for given in (*domains, *fixed):
-            if given not in takes:
-                known = f"it takes {', '.join(takes)}" if takes else "it takes no arguments"
-                raise AttnprofError(f"{name} takes no argument {given!r}; {known}.{closest(given, takes)}")
-    needed = [p.name for p in parameters if p.default is p.empty and p.name in takes]
-    missing = [p for p in needed if p not in domains and p not in fixed]
+    unknown = [one for one in given if one not in takes]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        known = f"it takes {', '.join(takes)}" if takes else "it takes no arguments"
+        raise AttnprofError(f"{name} takes no argument {unknown[0]!r}; {known}.{closest(unknown[0], takes)}")
+    missing = [p.name for p in parameters if p.default is p.empty and p.name in takes and p.name not in given]
     if missing:
         raise AttnprofError(f"{name} needs {', '.join(missing)}: vary it, or fix it.")

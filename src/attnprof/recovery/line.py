@@ -11,8 +11,8 @@ from fractions import Fraction
 
 from attnprof.recovery.atoms import ONE, Atom, Bound, Kind, Monomial, monomial, of, times
 from attnprof.recovery.fitting import Combination, fit, might_fit, value
-from attnprof.recovery.pieces import Pieces, pieces
 from attnprof.recovery.outcome import Sizes
+from attnprof.recovery.pieces import Pieces, pieces
 from attnprof.recovery.space import Point, Space
 
 DEGREE = 4

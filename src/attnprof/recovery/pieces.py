@@ -81,9 +81,7 @@ def _polynomial(points: Sequence[tuple[int, int]]) -> list[Fraction] | None:
     coefficients: list[Fraction] = []
     for order in range(len(points)):
         if order:
-            table = [
-                (table[i + 1] - table[i]) / (xs[i + order] - xs[i]) for i in range(len(table) - 1)
-            ]
+            table = [(table[i + 1] - table[i]) / (xs[i + order] - xs[i]) for i in range(len(table) - 1)]
         coefficients.append(table[0])
     degree = max((i for i, c in enumerate(coefficients) if c), default=0)
     if len(points) > 2 and degree > min(_DEGREE, len(points) - 2):

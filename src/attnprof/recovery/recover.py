@@ -7,7 +7,7 @@ points that are drawn for that alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from attnprof.recovery.atoms import ONE, Monomial, at, monomial, of, times
@@ -48,6 +48,7 @@ class Recovery:
         self._with_one: dict[str, Recovery] = {}
         self._drawn: list[Point] = []
         self._known: dict[tuple[int, ...], Outcome] = {}
+        self._used: dict[Hashable, list[Point]] = {}
 
     def outcome(self, key: Hashable) -> Outcome:
         """The formula of a key, or why there is none. Raises :class:`AttnprofError` if the model fails everywhere."""
@@ -79,6 +80,18 @@ class Recovery:
         except TooManyRunsError as error:
             reason = NoFitError(f"no formula was found within {error}.")
         return NoFormula(str(reason))
+
+    def made_from(self, key: Hashable) -> list[Sizes]:
+        """The points that the formula of a key was made from; all there are where there is none."""
+        if isinstance(self._known.get(self._counts(key)), Formula):
+            return [self.space.sizes(point) for point in self._used.get(key, ())]
+        return [self.space.sizes(point) for point in self.space.counted]
+
+    def limits(self) -> Iterator[str]:
+        """Sentences on where the model fails: formulas are of sizes at which it works."""
+        if self.space.failed:
+            rules = ", ".join(map(str, self.space.rules))
+            yield f"Formulas are of {rules or 'sizes at which the model works'}: {self.space.failure()}"
 
     # What a count may be made of
 
@@ -132,10 +145,12 @@ class Recovery:
         space = self.space
         system = System(len(basis))
         right: list[int] = []
+        used = self._used[key] = []
         rest: list[tuple[Point, int]] = []
         for point, counts in space.within(included):
             if not system.is_full and system.add([at(product, space.sizes(point)) for product in basis]):
                 right.append(counts.get(key, 0))
+                used.append(point)
             else:
                 rest.append((point, counts.get(key, 0)))
         tries = 60 * len(basis) + 300
@@ -147,6 +162,7 @@ class Recovery:
             if system.is_new(row) and (fresh := space.count(point)) is not None:
                 system.add(row)
                 right.append(fresh.get(key, 0))
+                used.append(point)
         if not system.is_full:
             raise NoFitError(
                 f"the sizes of {', '.join(included)} that can be counted are too few to tell {len(basis)} terms apart."
@@ -267,11 +283,3 @@ def _closed(name: str, basis: Iterable[Monomial]) -> list[Monomial]:
                 powers |= {*range(min(power, 0), max(power, 0) + 1)}
         others.add(monomial((atom, power) for atom, power in product if atom.kind != "size"))
     return sorted({times(of(name, power), other) for power in powers for other in others}, key=repr)
-
-
-def recover(
-    measure: Callable[[Sizes], Counts], domains: Sequence[Domain], keys: Sequence[Hashable]
-) -> dict[Hashable, Outcome]:
-    """The outcome of each key: formulas of what ``measure`` returns."""
-    recovery = Recovery(measure, domains)
-    return {key: recovery.outcome(key) for key in keys}

@@ -20,6 +20,8 @@ Point: TypeAlias = tuple[int, ...]
 _LOOKED_AT = 4096
 #: Points at which a model may fail before it is given up, and points that may be counted.
 _FAILURES, _RUNS = 400, 600
+#: Failures with the same message after which it is given up, if nothing worked.
+_ALIKE = 30
 
 
 class UnmeasurableError(Exception):
@@ -111,11 +113,15 @@ class Space:
             if self.count(point) is not None:
                 self.anchors.append(point)
                 return True
-            if len(self.failed) >= _FAILURES // 2:
+            if len(self.failed) >= _FAILURES // 2 or (not self.counted and self._fails_alike()):
                 break
         if must and not self.anchors:
             raise self.failure()
         return False
+
+    def _fails_alike(self) -> bool:
+        """Whether so many failures say the same that it is not for the sizes."""
+        return len(self.failed) >= _ALIKE and len({(type(error), str(error)) for error in self.failed.values()}) == 1
 
     def _candidates(self) -> Iterator[Point]:
         choices = [_with_divisors(domain, len(self.anchors)) for domain in self.domains]
