@@ -1,0 +1,163 @@
+"""An exported program as modules: those that it was exported from, each running its own part of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
+
+from attnprof.saved.segments import Cut, Segment, cut
+from attnprof.saved.taking import Taking
+
+
+class Part(nn.Module):
+    """A module of an exported program: its parameters, and the segments of the graph that are calls of it."""
+
+    def forward(self, run: _Run, segment: Segment, *values: Any) -> Any:
+        outputs = run.segment(segment, values)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+class Program(nn.Module):
+    """A ``torch.export`` program that runs as the modules it was exported from.
+
+    Takes what the program takes, and returns what it returns. Each call of a module in it is a call of a module
+    here, with the original name and class. Raises :class:`AttnprofError` for arguments that the program is not for.
+    """
+
+    def __init__(self, exported: ExportedProgram) -> None:
+        super().__init__()
+        graph_module = exported.module(check_guards=False)
+        self._cut = cut(graph_module)
+        self._graph_module = (graph_module,)  # in a tuple: its modules are not to be counted beside those here
+        self.taking = Taking.of(exported)
+        self._out_spec = exported.call_spec.out_spec
+        for entry in exported.module_call_graph:  # in the model's own order
+            self._part(entry.fqn.partition("@")[0])
+        for path in self._cut.classes:
+            self._part(path)
+        self._places: dict[str, tuple[nn.Module, str]] = {}
+        _add_tensors(self, exported, graph_module)
+        self.__class__ = _class(self._cut.classes.get("", ""), Program)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        values = self.taking.flat(args, kwargs)
+        run = _Run(self, self._cut, self._graph_module[0])
+        results = run.results(values)
+        return results if self._out_spec is None else pytree.tree_unflatten(results, self._out_spec)
+
+    def _part(self, path: str) -> nn.Module:
+        """The module at a path, made with those above it where they are not there yet."""
+        module: nn.Module = self
+        walked = ""
+        for name in path.split(".") if path else ():
+            walked = f"{walked}.{name}" if walked else name
+            if name not in module._modules:
+                module.add_module(name, _class(self._cut.classes.get(walked, ""), Part)())
+            module = module._modules[name]  # type: ignore[assignment]
+        return module
+
+
+class _Run:
+    """One call of a program."""
+
+    def __init__(self, program: Program, graph: Cut, owner: fx.GraphModule) -> None:
+        self._program, self._cut, self._owner = program, graph, owner
+
+    def results(self, values: Sequence[Any]) -> list[Any]:
+        known = dict(zip(self._cut.placeholders, values, strict=True))
+        needed: list[fx.Node] = []
+        fx.node.map_arg(self._cut.results, needed.append)
+        del values
+        self._items(self._cut.body, known)
+        return list(fx.node.map_arg(self._cut.results, lambda node: self._value(node, known)))
+
+    def segment(self, segment: Segment, values: Sequence[Any]) -> tuple[Any, ...]:
+        known = dict(zip(segment.inputs, values, strict=True))
+        del values
+        with segment.context() if segment.context else nullcontext():
+            self._items(segment, known)
+        return tuple(known[node] for node in segment.outputs)
+
+    def _items(self, segment: Segment, known: dict[fx.Node, Any]) -> None:
+        for position, item in enumerate(segment.items):
+            if isinstance(item, Segment):
+                values = [known[node] for node in item.inputs]
+                if item.context is not None:
+                    outputs = self.segment(item, values)
+                else:
+                    made = self._program._part(item.path)(self, item, *values)
+                    outputs = (made,) if len(item.outputs) == 1 else made
+                known.update(zip(item.outputs, outputs, strict=True))
+                del values, outputs
+            else:
+                args = fx.node.map_arg(item.args, lambda node: self._value(node, known))
+                kwargs = fx.node.map_arg(item.kwargs, lambda node: self._value(node, known))
+                known[item] = item.target(*args, **kwargs)  # type: ignore[operator]
+                del args, kwargs
+            for node in segment.last_uses[position]:
+                known.pop(node, None)
+
+    def _value(self, node: fx.Node, known: dict[fx.Node, Any]) -> Any:
+        found: Any = node
+        while isinstance(found, fx.Node) and found in self._cut.same:
+            found = self._cut.same[found]
+        if not isinstance(found, fx.Node):
+            return found
+        if found.op != "get_attr":
+            return known[found]
+        place = self._program._places.get(str(found.target))
+        if place is not None:
+            return getattr(*place)
+        return _attribute(found.meta.get("attnprof_owner", self._owner), str(found.target))
+
+
+def _attribute(owner: Any, target: str) -> Any:
+    for name in target.split("."):
+        owner = getattr(owner, name)
+    return owner
+
+
+def _add_tensors(program: Program, exported: ExportedProgram, graph_module: fx.GraphModule) -> None:
+    """Give the modules their parameters and buffers, under the names they had; those that were one are one again."""
+    tied: dict[Any, Tensor] = {}
+    constants = {
+        spec.target
+        for spec in exported.graph_signature.input_specs
+        if spec.kind in (InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+    }
+    tensors: dict[str, Any] = {**exported.state_dict}
+    for target in constants:
+        if target is not None and target not in tensors and isinstance(exported.constants.get(target), Tensor):
+            tensors[target] = exported.constants[target]
+    for target, tensor in tensors.items():
+        path, _, name = target.rpartition(".")
+        module = program._part(path)
+        tensor = tied.setdefault(_identity(tensor), tensor)
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(name, tensor)
+        else:
+            module.register_buffer(name, tensor, persistent=target in exported.state_dict)
+        program._places[target] = (module, name)
+
+
+def _identity(tensor: Tensor) -> Any:
+    """Equal for tensors that are the same one: a file keeps the storage that tied weights share, but not the tie."""
+    if tensor.layout is not torch.strided or tensor.numel() == 0 or type(tensor) not in (Tensor, nn.Parameter):
+        return id(tensor)
+    where = (tensor.device, tensor.data_ptr(), tensor.storage_offset())
+    return (*where, tensor.dtype, tuple(tensor.shape), tensor.stride(), isinstance(tensor, nn.Parameter))
+
+
+def _class(full_name: str, base: type[nn.Module]) -> type[nn.Module]:
+    """A class with the name of the one that a module had, defined where that was."""
+    home, _, name = full_name.rpartition(".")
+    if not name:
+        name, home = ("ExportedProgram", "torch.export") if base is Program else ("Module", "torch.nn.modules.module")
+    return type(name, (base,), {"__module__": home})
