@@ -183,6 +183,7 @@ CONFIG = object()
         ((CONFIG, *DECODE, "--format", "latex"), "--format must be one of table, markdown, csv, json, not 'latex'."),
         ((CONFIG, *DECODE, "--T", "3"), "--config says all sizes: leave out --T."),
         ((CONFIG, *DECODE, "--latex"), "--latex is for a mechanism, not for a model's --config."),
+        (("llama",), "llama is a model: say its sizes by --config config.json, and --phase prefill or decode."),
         (("mha", "--kv", "0"), "--kv goes with --config: which model is to be served?"),
         (("mha", "--device", "h100-sxm"), "--device is for a model's --config, or for flash-io."),
         ((CONFIG, *DECODE, "--batch", ""), "--batch is whole numbers above zero with commas between"),

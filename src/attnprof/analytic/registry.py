@@ -17,6 +17,7 @@ from attnprof.analytic.blocks import Tape, Tensor
 from attnprof.analytic.prediction import KINDS, Fit, Kind, Phase, Prediction
 from attnprof.analytic.symbols import e, symbol
 from attnprof.core.errors import AttnprofError, closest
+from attnprof.core.short_names import full_name
 from attnprof.core.sizes import at_most, divides, positive
 
 #: The phases that a formula may state in full.
@@ -144,7 +145,7 @@ def find(name: str) -> Formula:
     """The formula of this name; raises :class:`AttnprofError` with the closest names when there is none."""
     _load()
     try:
-        return _known[name]
+        return _known[full_name(name)]
     except KeyError:
         raise AttnprofError(f"no formula {name!r}.{closest(name, _known)} `attnprof predict` lists all.") from None
 
@@ -172,19 +173,19 @@ def predict(
     if tape.unused:
         pattern = sorted(tape.unused)[0]
         known = ", ".join(dict.fromkeys(tape.weights))
-        raise AttnprofError(f"{name} has no weight {pattern!r}; it has {known}.{closest(pattern, tape.weights)}")
+        raise AttnprofError(f"{entry.name} has no weight {pattern!r}; it has {known}.{closest(pattern, tape.weights)}")
     if not isinstance(input_grad, bool):
         for wanted in input_grad:
             if wanted not in tape.inputs:
-                raise AttnprofError(f"{name} has no input {wanted!r}; it has {', '.join(tape.inputs)}.")
+                raise AttnprofError(f"{entry.name} has no input {wanted!r}; it has {', '.join(tape.inputs)}.")
     if stopped:
         contractions = tuple(t for t in tape.until_last_kept() if t.quantity == "matmul_flops")
-        return Prediction(name, contractions, values, fits=tuple(sizes.asked))
+        return Prediction(entry.name, contractions, values, fits=tuple(sizes.asked))
     missing = entry.missing | tape.missing
     unstated = {(quantity, phase) for kind, phase in missing for quantity in KINDS[kind]}
     terms = tuple(t for t in tape.terms if (t.quantity, t.phase) not in unstated)
     holds: dict[Kind, Boolean] = {"traffic": And(*tape.conditions)} if tape.conditions else {}
-    return Prediction(name, terms, values, _WORK - missing, holds, tuple(sizes.asked))
+    return Prediction(entry.name, terms, values, _WORK - missing, holds, tuple(sizes.asked))
 
 
 def _sorted(entry: Formula, given: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:

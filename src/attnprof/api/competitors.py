@@ -7,16 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnprof.core.errors import AttnprofError, closest
+from attnprof.core.short_names import SHORT_NAMES, full_name
 
 DEFAULT = ["mha", "mha-sdpa", "gqa", "linear", "performer", "local-window", "longformer", "orthogonal"]
-#: Short names for what people look for most.
-_ALIASES = {
-    "sdpa": "mha-sdpa",
-    "window": "local-window",
-    "synthesizer": "synthesizer-random",
-    "conv": "depthwise-conv",
-    "rnn": "diagonal-rnn",
-}
 
 
 @dataclass(frozen=True)
@@ -61,14 +54,14 @@ def parse_names(
     """
     from attnprof import zoo
 
-    known = {*zoo.names(), *_ALIASES}
+    known = {*zoo.names(), *SHORT_NAMES}
     found: list[Competitor] = []
     used: set[str] = set()
     for text in texts:
         word, colon, rest = text.partition(":")
         if word not in known:
             raise AttnprofError(f"no mechanism {word!r}.{closest(word, known)} There are {', '.join(zoo.names())}.")
-        name = _ALIASES.get(word, word)
+        name = full_name(word)
         own = symbols(text, rest.split(",")) if colon else {}
         takes = _takes(name, own)
         given = {s: v for s, v in {**sizes, **for_all}.items() if s in takes}

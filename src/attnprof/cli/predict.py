@@ -148,6 +148,7 @@ def predict(
     if name is None:
         print(_list([analytic.find(known) for known in analytic.names()], width))
         return
+    serving.refuse_models(name)
     for symbol, value in symbols.items():
         if value is True and symbol in (*analytic.find(name).sizes, *analytic.find(name).optional, "e"):
             raise AttnprofError(f"{symbol} has no value: --{symbol} 128.")

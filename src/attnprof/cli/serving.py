@@ -54,6 +54,14 @@ def serve(
     return show(served, units)
 
 
+def refuse_models(name: str) -> None:
+    """Raise for a model's type where a mechanism was asked for: no formula has its sizes."""
+    from attnprof.analysis.decoder_families import FAMILIES
+
+    if name in FAMILIES:
+        raise AttnprofError(f"{name} is a model: say its sizes by --config config.json, and --phase prefill or decode.")
+
+
 def traffic(
     symbols: Mapping[str, Any], devices: Sequence[DeviceSpec], dtype: str | None, form: str | None, units: Units
 ) -> str:

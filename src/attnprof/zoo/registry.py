@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attnprof.core.errors import AttnprofError, closest
+from attnprof.core.short_names import full_name
 from attnprof.core.sizes import at_most as at_most
 from attnprof.core.sizes import divides as divides
 from attnprof.core.sizes import one_of as one_of
@@ -79,7 +80,7 @@ def find(name: str) -> Mechanism:
     """The mechanism of this name; raises :class:`AttnprofError` with the closest names when there is none."""
     _load()
     try:
-        return _known[name]
+        return _known[full_name(name)]
     except KeyError:
         raise AttnprofError(f"no mechanism {name!r} in the zoo.{closest(name, _known)}") from None
 
