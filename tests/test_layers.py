@@ -28,7 +28,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "recovery": ({"core", "analytic"}, {"sympy"}),
     "claims": ({"core"}, {"sympy"}),
     "analysis": ({"core", "costs", "analytic", "recovery", "claims", "hardware"}, {"numpy", "sympy"}),
-    "reports": ({"core", "analysis"}, {"tabulate", "plotly", "matplotlib"}),
+    "reports": ({"core", "analysis"}, {"tabulate", "plotly", "jinja2", "markupsafe", "matplotlib"}),
     "zoo": ({"core"}, {"torch"}),
     "saved": ({"core"}, {"torch", "safetensors", "transformers"}),
 }

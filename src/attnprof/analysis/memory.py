@@ -152,7 +152,7 @@ class MemorySummary:
         memory = self._memory
         if not any(memory.block_made[entry] for entry in memory.log[: self._peak + 1] if entry >= 0):
             return None
-        return self._place(min(memory.log_at[self._peak], len(self._trace) - 1))
+        return self.place(min(memory.log_at[self._peak], len(self._trace) - 1))
 
     @cached_property
     def _alive_at_peak(self) -> dict[int, int]:
@@ -174,7 +174,7 @@ class MemorySummary:
             Block(
                 memory.block_bytes[block],
                 KINDS[memory.block_kinds[block]],
-                self._place(at) if memory.block_made[block] else None,
+                self.place(at) if memory.block_made[block] else None,
             )
             for block, at in self._alive_at_peak.items()
         ]
@@ -189,7 +189,8 @@ class MemorySummary:
         """What was live while op call ``event`` ran."""
         return self.timeline.at(event)
 
-    def _place(self, event: int) -> Place | None:
+    def place(self, event: int) -> Place | None:
+        """Where op call ``event`` ran; None after the last."""
         trace = self._trace
         if event >= len(trace):
             return None

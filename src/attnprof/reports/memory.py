@@ -52,9 +52,14 @@ def operator(place: Place) -> str:
 
 def states(memory: MemorySummary, units: Units, width: int) -> list[str]:
     """Every size with a name, one below the other; parts are indented below their whole."""
-    rows = [(label, size) for label, size, shown in _states(memory, units) if size or shown]
+    rows = sizes(memory, units)
     unit, cells = units.column([size for _, size in rows], "bytes")
     return fitted("memory", [label for label, _ in rows], [[Column(("", unit), tuple(cells))]], width)
+
+
+def sizes(memory: MemorySummary, units: Units) -> list[tuple[str, int]]:
+    """Every size in bytes with a name, parts indented below their whole; what is 0 only where that says something."""
+    return [(label, size) for label, size, shown in _states(memory, units) if size or shown]
 
 
 def _states(memory: MemorySummary, units: Units) -> Iterator[tuple[str, int, bool]]:

@@ -105,15 +105,10 @@ def _phases(trace: Trace, starts: Sequence[int]) -> list[str]:
 
 def _at_peak(memory: MemorySummary, model: str, view: View, width: int) -> list[str]:
     """The storages alive at the peak, equal ones of repeated layers together, largest first."""
-    groups: dict[tuple[int, str, str], list[Block]] = {}
-    for block in memory.blocks_at_peak:
-        made = block.made_by
-        how = f"{operator(made)}, {made.phase}" if made else ""
-        groups.setdefault((block.bytes, block.kind, how), []).append(block)
-    ordered = sorted(groups.values(), key=lambda group: -sum(block.bytes for block in group))
+    ordered = alike(memory)
     shown = ordered[: view.top or _BLOCKS]
     rest = [block for group in ordered[len(shown) :] for block in group]
-    labels = [_made(group, model) for group in shown]
+    labels = [made(group, model) for group in shown]
     lines = [*shown, rest] if rest else shown
     if rest:
         labels.append(f"… {len(rest):,} more")
@@ -129,7 +124,16 @@ def _at_peak(memory: MemorySummary, model: str, view: View, width: int) -> list[
     return fitted("alive at the peak", labels, choices, width)
 
 
-def _made(group: Sequence[Block], model: str) -> str:
+def alike(memory: MemorySummary) -> list[list[Block]]:
+    """The storages alive at the peak, those of one size, kind and op together, largest first."""
+    groups: dict[tuple[int, str, str], list[Block]] = {}
+    for block in memory.blocks_at_peak:
+        how = f"{operator(block.made_by)}, {block.made_by.phase}" if block.made_by else ""
+        groups.setdefault((block.bytes, block.kind, how), []).append(block)
+    return sorted(groups.values(), key=lambda group: -sum(block.bytes for block in group))
+
+
+def made(group: Sequence[Block], model: str) -> str:
     """What made some blocks: ``forward aten.mm in h.[0-11].mlp.down``."""
     first = group[0].made_by
     if first is None:

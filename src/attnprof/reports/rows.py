@@ -91,9 +91,11 @@ class Row:
         return f"{self.art}{self.branch.label}"
 
 
-def branches(report: Report, phases: tuple[str, ...] = PHASES, roofline: Roofline | None = None) -> Branch:
-    """The report's module tree as branches, costs and times restricted to ``phases``."""
-    return _Builder(report, phases, roofline).build()
+def branches(
+    report: Report, phases: tuple[str, ...] = PHASES, roofline: Roofline | None = None, *, fold: bool = True
+) -> Branch:
+    """The report's module tree as branches, costs and times restricted to ``phases``; unfolded: one per module."""
+    return _Builder(report, phases, roofline, fold).build()
 
 
 def rows(root: Branch, *, depth: int | None, sort: str | None, top: int | None) -> tuple[list[Row], int]:
@@ -109,8 +111,9 @@ def rows(root: Branch, *, depth: int | None, sort: str | None, top: int | None) 
 
 
 class _Builder:
-    def __init__(self, report: Report, phases: tuple[str, ...], roofline: Roofline | None) -> None:
+    def __init__(self, report: Report, phases: tuple[str, ...], roofline: Roofline | None, fold: bool) -> None:
         self.phases = phases
+        self.fold = fold
         self.root = report.root
         self.saved = {} if report.memory is None else report.memory.saved_by_module(inclusive=False)
         self.times = None if roofline is None else own_times(roofline, phases)
@@ -137,7 +140,9 @@ class _Builder:
         usual = [self._branch(child) for child in node.children if id(child.record) not in self.special]
         last = [self._branch(child) for child in node.children if id(child.record) in self.special]
         last = [branch for branch in last if branch.total or branch.saved or _takes_time(branch)]
-        children = [_hoisted(child) for child in self._folded(usual)] + last
+        if self.fold:
+            usual = [_hoisted(child) for child in self._folded(usual)]
+        children = usual + last
         params = {p.ident: prod(p.shape) for p in node.record.parameters}
         note, tied = self._note(node)
         calls: int | None = node.calls

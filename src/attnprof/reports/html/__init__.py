@@ -1,0 +1,1 @@
+"""The report as one HTML page: everything in the file, nothing loaded from elsewhere."""

@@ -1,0 +1,41 @@
+// The page: its sections in order, and the bar with the choices that hold for all of them.
+
+const THEMES = ["auto", "light", "dark"];
+
+function bar(sections) {
+  const links = el("ul", {}, sections.map((one) => el("li", {}, el("a", { href: `#${one.id}` }, one.dataset.title))));
+  const units = [["decimal", "kB, MB"], ["binary", "KiB, MiB"], ["exact", "every digit"]];
+  const chosen = D.units.exact ? "exact" : D.units.binary ? "binary" : "decimal";
+  const setUnits = (word) => choose({ units: { ...state.units, exact: word === "exact", binary: word === "binary" } });
+  const device = D.devices.length > 1 ? select("Device", D.devices.map((one, i) => [String(i), one.id]), "0", (i) => choose({ device: Number(i) })) : null;
+  watch(() => device && (device.querySelector("select").value = String(state.device)));
+  document.getElementById("bar").append(
+    links,
+    el("div", { class: "choices" },
+      D.phases.length > 1 ? select("Phase", [["all", "all"], ...D.phases.map((phase) => [phase, LABELS[phase]])], "all", (phase) => choose({ phase })) : null,
+      device,
+      select("Units", units, chosen, setUnits),
+      select("Count", [["flop", "FLOPs"], ["mac", "MACs"]], D.units.macs ? "mac" : "flop", (word) => choose({ units: { ...state.units, macs: word === "mac" } })),
+      select("Theme", THEMES.map((theme) => [theme, theme]), "auto", setTheme)),
+  );
+}
+
+function setTheme(theme) {
+  if (theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  for (const plot of Plot.all) plot.draw();
+}
+
+function start() {
+  header();
+  const main = document.getElementById("main");
+  const sections = [totals(), layers(), shares(), roofline(), memory(), steps(), ops(), theory(), unpriced(), about()].filter(Boolean);
+  main.append(...warnings(), tiles(), el("p", { class: "conventions" }, D.conventions.join(" · ")), ...sections);
+  bar(sections);
+  document.getElementById("end").append(el("p", {}, D.coverage.sentence, ". Made by attnprof; this file loads nothing from anywhere."));
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => Plot.all.forEach((plot) => plot.draw()));
+}
+
+start();
+// Plotly comes after this script, so that the page is there before its megabytes are read.
+document.addEventListener("DOMContentLoaded", () => Plot.all.forEach((plot) => plot.draw()));
