@@ -80,6 +80,17 @@ class Report(_Report):
         found = self.devices if device is None else specs(device)
         save(self, [self.roofline_on(one) for one in found], path)
 
+    def to_html(self, path: str | os.PathLike[str], *, units: str = "decimal") -> None:
+        """Write the report as one .html page, with charts, which opens in any browser and loads nothing.
+
+        ``units`` as those of :meth:`to_table`, to begin with: a reader can choose others. Raises
+        :class:`AttnprofError` for another suffix, where no such file can be written, and without plotly and jinja2.
+        """
+        from attnprof.core.units import Units
+        from attnprof.reports.html.page import save
+
+        save(self, path, Units.parse(units))
+
     def to_trace(self, path: str | os.PathLike[str], *, device: str | DeviceSpec | None = None) -> None:
         """Write the run as a Chrome trace (.json or .json.gz) for ui.perfetto.dev.
 

@@ -77,6 +77,15 @@ Plot = Annotated[
         show_default=False,
     ),
 ]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write the report as one .html page that opens in a browser, offline: layers, charts, rooflines, memory, "
+        "theory (needs plotly and jinja2).",
+        show_default=False,
+    ),
+]
 Trace = Annotated[
     Path | None,
     typer.Option(

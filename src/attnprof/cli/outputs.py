@@ -13,6 +13,7 @@ from attnprof.core.errors import AttnprofError
 from attnprof.reports import flame as flames
 from attnprof.reports import trace_events
 from attnprof.reports.files import check_replaceable, check_writable
+from attnprof.reports.html import page
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Outputs:
         *,
         save: Path | None = None,
         plot: Path | None = None,
+        html: Path | None = None,
         trace: Path | None = None,
         flame: Path | None = None,
         weight: str | None = None,
@@ -55,6 +57,9 @@ class Outputs:
             found.append(Output("--output", save, api.Report.save))
         if plot is not None:  # its devices are checked with the other options that need one
             found.append(Output("--plot", plot, api.Report.plot))
+        if html is not None:
+            page.check(html)
+            found.append(Output("--html", html, api.Report.to_html))
         if trace is not None:
             trace_events.check(trace)
             found.append(Output("--trace", trace, api.Report.to_trace))

@@ -19,6 +19,7 @@ def report(
     peak: options.Peaks = None,
     bandwidth: options.Bandwidth = None,
     plot: options.Plot = None,
+    html: options.Html = None,
     trace: options.Trace = None,
     flame: options.Flame = None,
     weight: options.Weight = None,
@@ -39,7 +40,14 @@ def report(
     view = View.of(by=by, depth=depth, sort=sort, top=top, phase=phase, units=units)
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
     outputs = Outputs.of(
-        plot=plot, trace=trace, flame=flame, weight=weight, devices=devices, force=force, read={"RUN.JSON": path}
+        plot=plot,
+        html=html,
+        trace=trace,
+        flame=flame,
+        weight=weight,
+        devices=devices,
+        force=force,
+        read={"RUN.JSON": path},
     )
 
     from attnprof import api

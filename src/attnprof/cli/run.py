@@ -51,6 +51,7 @@ def run(
     peak: options.Peaks = None,
     bandwidth: options.Bandwidth = None,
     plot: options.Plot = None,
+    html: options.Html = None,
     trace: options.Trace = None,
     flame: options.Flame = None,
     weight: options.Weight = None,
@@ -87,7 +88,9 @@ def run(
         raise AttnprofError(f"seed {seed} is not a number from 0 to 2**63 - 1.")
     specs = [input_specs.parse(text) for text in inputs or []]
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
-    outputs = Outputs.of(save=output, plot=plot, trace=trace, flame=flame, weight=weight, devices=devices, force=force)
+    outputs = Outputs.of(
+        save=output, plot=plot, html=html, trace=trace, flame=flame, weight=weight, devices=devices, force=force
+    )
 
     import torch
 
