@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attnprof.analytic.binding import predicts
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
     from attnprof.api.calibration import calibrate
+    from attnprof.api.opening import load_model
     from attnprof.api.scaling import Scaling, scaling
     from attnprof.api.serving import AttentionIO, Serving, attention_io, serving
     from attnprof.api.study import Study, compare
@@ -37,6 +38,7 @@ _HOMES = {
     "Report": "attnprof.api",
     "fake_tensors": "attnprof.api",
     "load": "attnprof.api",
+    "load_model": "attnprof.api.opening",
     "profile": "attnprof.api",
     "run": "attnprof.api",
     "Scaling": "attnprof.api.scaling",
@@ -95,6 +97,7 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "fake_tensors",
     "flops",
     "load",
+    "load_model",
     "predict",
     "predicts",
     "profile",

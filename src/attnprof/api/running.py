@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from attnprof.capture.loss import Loss
     from attnprof.capture.optimizers import OptimizerLike
     from attnprof.capture.plans import Plan
+    from attnprof.saved.loaded import Loaded
 
 
 def run(
-    model: nn.Module,
+    model: nn.Module | Loaded,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -38,6 +39,7 @@ def run(
 ) -> Report:
     """Count one call of ``model(*args, **kwargs)``, and its backward and optimizer step if asked.
 
+    What :func:`attnprof.load_model` opened is a model too, with the arguments of its file unless others are given.
     The model is left as it was: parameters' ``.grad``, buffers, the random state and, after a step of an
     optimizer, the parameters are put back. With ``fake`` nothing is computed or allocated.
 
@@ -67,6 +69,7 @@ def run(
     :class:`attnprof.analysis.comparison.PredictionError` under ``strict_prediction`` where theory and measurement
     differ; an exception of the model's passes through.
     """
+    model, args, kwargs, notes, fake = _opened(model, args, kwargs, fake)
     _check_call(model, args)
     counting = Profile(model, device=device, strict=strict, memory=memory, recount_every=1)
     drive(
@@ -80,6 +83,7 @@ def run(
         plan=plan,
         generate=generate,
         fake=fake,
+        notes=notes,
         time=time,
     )
     report = counting.report()
@@ -100,12 +104,13 @@ def drive(
     plan: Plan | None = None,
     generate: int | None = None,
     fake: bool = False,
+    notes: Sequence[str] = (),
     time: bool | int = False,
     told: Told | None = None,
 ) -> None:
     """:func:`run` into a profile of yours, which keeps what was counted when the model raises.
 
-    ``told`` is called after each step that is run for its time.
+    ``notes`` go into the report; ``told`` is called after each step that is run for its time.
     """
     from attnprof.capture import driver, layer_times
     from attnprof.capture.plans import Plan
@@ -115,6 +120,7 @@ def drive(
         raise AttnprofError(f"plan takes an attnprof.Plan, not a {type(plan).__name__}.")
     steps = layer_times.check(time, fake=fake, generate=generate is not None)
     timed = _timed(counting, layer_times.device_of(model), steps, told) if steps else None
+    counting._notes.extend(notes)
     if fake:
         counting._fake = True
         counting._notes.append(_fake_note(kwargs or {}))
@@ -143,6 +149,19 @@ def _timed(counting: Profile, device: str, steps: int, told: Told | None) -> Cal
         counting._timed_on = layer_times.name_of(device)
 
     return timed
+
+
+def _opened(
+    model: nn.Module | Loaded, args: Sequence[Any], kwargs: Mapping[str, Any] | None, fake: bool
+) -> tuple[nn.Module, Sequence[Any], Mapping[str, Any] | None, tuple[str, ...], bool]:
+    """A model from a file with what comes with it: its arguments where none are given, its notes."""
+    from attnprof.saved.loaded import Loaded
+
+    if not isinstance(model, Loaded):
+        return model, args, kwargs, (), fake
+    if not args and not kwargs:
+        args, kwargs = model.args, model.kwargs
+    return model.model, args, kwargs, model.notes, fake or model.fake
 
 
 def _check_call(model: object, args: object) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attnprof import api
 from attnprof.cli import inputs as input_specs
 from attnprof.cli import target
+from attnprof.cli.saved import Saved
 from attnprof.cli.users_code import their_own
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Request:
     """A run that can be made again, under another plan too."""
 
     text: str
-    found: Callable[[], Any] | nn.Module
+    found: Callable[[], Any] | nn.Module | Saved
     inputs: Sequence[input_specs.InputSpec]
     seed: int
     fake: bool
@@ -42,6 +43,12 @@ class Request:
 
     def build(self) -> target.Target:
         """The model and its arguments, anew."""
+        if isinstance(self.found, Saved):
+            made = self.found()
+            input_specs.apply(self.inputs, made, self.seed, self.fake or made.fake)
+            if self.training is not None:
+                made.model.train(self.training)
+            return made
         with api.fake_tensors() if self.fake else nullcontext():
             with their_own(f"building {self.text}"):
                 made = target.build(self.found, self.text)
@@ -63,7 +70,8 @@ class Request:
                 optimizer=self.optimizer,
                 plan=self.plan,
                 generate=self.generate,
-                fake=self.fake,
+                fake=self.fake or made.fake,
+                notes=made.notes,
                 time=self.time,
                 told=_Bar(stack),
             )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attnprof.core.errors import AttnprofError, closest
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _FORMS = "write file.py:callable or package.module:callable"
+Found: TypeAlias = "Callable[[], Any] | nn.Module"
 _RETURNS = "it must return a module, (module, args) or (module, args, kwargs)"
 
 
@@ -29,6 +30,8 @@ class Target:
     model: nn.Module
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()  # what a reader of the report must know, of a model from a file
+    fake: bool = False  # built on fake tensors: it has no values to run with
 
 
 def find(text: str) -> Callable[[], Any] | nn.Module:

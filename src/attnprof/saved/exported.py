@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.export import ExportedProgram
@@ -111,7 +110,9 @@ def _restricted(trust_pickle: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Inside, what PyTorch would say of its own formats goes nowhere: a failure is said once, by us."""
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch.export.pt2_archive._package", "torch._export")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch.export", "torch.export.pt2_archive._package", "torch._export")
+    ]
     before = [logger.disabled for logger in loggers]
     try:
         for logger in loggers:

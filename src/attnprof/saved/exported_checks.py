@@ -9,6 +9,7 @@ plain unpickler where the restricted one refuses. So each of these is held again
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import math
 import operator
@@ -158,7 +159,9 @@ def _check_expression(text: Any) -> None:
             fine = isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS
             if fine and node.func.id == "Symbol":  # type: ignore[attr-defined]
                 first = node.args[0] if node.args else None
-                fine = isinstance(first, ast.Constant) and isinstance(first.value, str) and bool(_NAME.match(first.value))
+                fine = (
+                    isinstance(first, ast.Constant) and isinstance(first.value, str) and bool(_NAME.match(first.value))
+                )
         elif isinstance(node, ast.Name):
             fine = node.id in _FUNCTIONS or bool(_SYMBOL.match(node.id))
         elif isinstance(node, ast.Constant):
@@ -235,10 +238,8 @@ def _check_tree(text: Any) -> None:
         raise UnsafeError("the structure of its arguments cannot be read") from None
     for context in _contexts(tree, 0):
         if isinstance(context, str):
-            try:
+            with contextlib.suppress(ValueError, RecursionError):  # else it is a plain string
                 context = json.loads(context)
-            except (ValueError, RecursionError):
-                pass  # a plain string
         for inner in _dicts(context, 0):
             factory = (inner.get("default_factory_module"), inner.get("default_factory_name"))
             if "__enum__" in inner or ("default_factory_module" in inner and not _is_plain(factory)):
@@ -278,8 +279,7 @@ def _register(kind: Any) -> None:
             import transformers.modeling_outputs  # noqa: F401
         except ImportError:
             raise AttnprofError(
-                f"its arguments or results hold a {kind}, and transformers is not installed: "
-                "pip install 'attnprof[hf]'"
+                f"its arguments or results hold a {kind}, and transformers is not installed: pip install 'attnprof[hf]'"
             ) from None
 
 

@@ -20,6 +20,8 @@ from attnprof.saved import archives
 #: The pickles at the start of a file of torch.save's old format: a number, a version, the machine, the object, keys.
 _LEGACY_PICKLES = 5
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+#: What reading a damaged pickle as text raises.
+_UNREADABLE = (ValueError, EOFError, IndexError, KeyError, OverflowError, MemoryError, AssertionError)
 #: No pickle of weights has more opcodes: a few for each tensor.
 _MOST_OPCODES = 50_000_000
 
@@ -60,13 +62,16 @@ def calls(path: Path) -> list[str]:
             file.seek(0)
             _check_legacy(path, file)
             return _unsafe(file, pickles=_LEGACY_PICKLES)
-    except (ValueError, EOFError, IndexError, KeyError, OverflowError, UnicodeError) as error:
+    except _UNREADABLE as error:
         raise AttnprofError(f"{path} is damaged: its pickle cannot be read ({_first_line(error)}).") from None
 
 
-def calls_in(pickle: bytes) -> list[str]:
-    """The same of one pickle."""
-    return _unsafe(io.BytesIO(pickle), pickles=1)
+def named_in(path: Path, pickle: bytes) -> list[str]:
+    """All classes and functions that one pickle of a file names."""
+    try:
+        return list(_named(io.BytesIO(pickle), pickles=1))
+    except _UNREADABLE as error:
+        raise AttnprofError(f"{path} is damaged: a pickle in it cannot be read ({_first_line(error)}).") from None
 
 
 def _check_legacy(path: Path, file: BinaryIO) -> None:
@@ -109,9 +114,9 @@ def _named(file: BinaryIO, pickles: int) -> Iterator[str]:
                 strings = [*strings[-3:], str(value)]
             elif op.name == "MEMOIZE" or op.name.endswith("PUT"):
                 if strings:
-                    memo[len(memo) if value is None else int(value)] = strings[-1]
-            elif op.name.endswith("GET") and int(value) in memo:
-                strings = [*strings[-3:], memo[int(value)]]
+                    memo[value if isinstance(value, int) else len(memo)] = strings[-1]
+            elif op.name.endswith("GET") and value in memo:
+                strings = [*strings[-3:], memo[value]]
 
 
 def _unpickled(path: Path) -> nn.Module:
@@ -129,7 +134,7 @@ def _unpickled(path: Path) -> nn.Module:
         sys.path.remove(os.getcwd())
     if not isinstance(found, nn.Module):
         raise AttnprofError(
-            f"{path} holds a pickled {type(found).__name__}, not a model: save the model's state_dict alone, or the model."
+            f"{path} holds a pickled {type(found).__name__}, not a model: save the model, or its state_dict alone."
         )
     return found
 

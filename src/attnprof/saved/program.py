@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
+from attnprof.core.errors import AttnprofError
 from attnprof.saved.segments import Cut, Segment, cut
 from attnprof.saved.taking import Taking
 
@@ -44,7 +45,17 @@ class Program(nn.Module):
             self._part(path)
         self._places: dict[str, tuple[nn.Module, str]] = {}
         _add_tensors(self, exported, graph_module)
-        self.__class__ = _class(self._cut.classes.get("", ""), Program)
+        self.__class__ = _class(self._cut.classes.get("", ""), Program)  # type: ignore[assignment]
+        for module in self.modules():
+            module.training = _is_training(graph_module)
+
+    def train(self, mode: bool = True) -> Program:
+        """Refused: what dropout and normalization do was decided when the program was exported."""
+        mode_then = "train" if self.training else "eval"
+        raise AttnprofError(
+            f"a torch.export program stays in the mode it was exported in, which was {mode_then}: leave out --train "
+            "and --eval, or call train() or eval() on the model before torch.export.export."
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         values = self.taking.flat(args, kwargs)
@@ -116,6 +127,19 @@ class _Run:
         if place is not None:
             return getattr(*place)
         return _attribute(found.meta.get("attnprof_owner", self._owner), str(found.target))
+
+
+def _is_training(graph_module: fx.GraphModule) -> bool:
+    """Whether an op of the graph was told to train: dropout, batch normalization, recurrent networks."""
+    for part in graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, fx.GraphModule) else ():
+            schema = getattr(node.target, "_schema", None)
+            for position, argument in enumerate(schema.arguments if schema is not None else ()):
+                if argument.name in ("train", "training"):
+                    given = node.args[position] if position < len(node.args) else node.kwargs.get(argument.name)
+                    if given is True:
+                        return True
+    return False
 
 
 def _attribute(owner: Any, target: str) -> Any:

@@ -166,7 +166,7 @@ class _Cutting:
         self.fill(_Open(region, tuple(key for key, _ in shared)), inner.graph.nodes)
         results = next(n for n in inner.graph.nodes if n.op == "output").args[0]
         for user in node.users:
-            self.same[user] = results[user.args[1]]  # type: ignore[index, union-attr]
+            self.same[user] = results[user.args[1]]
 
     def _is_another_name(self, node: fx.Node) -> bool:
         """Whether a node picks from a region what is known by its own name already."""

@@ -128,8 +128,9 @@ class Taking:
         for leaf, traced in zip(leaves, self.traced, strict=True):
             sizes = zip(leaf.shape, traced.shape, strict=True) if isinstance(traced, Tensor) else [(leaf, traced)]
             for size, expected in sizes:
-                if _is_symbolic(expected) and isinstance(expected.node.expr, sympy.Symbol):
-                    found.setdefault(expected.node.expr, int(size))
+                symbol = _expression(expected)
+                if isinstance(symbol, sympy.Symbol):
+                    found.setdefault(symbol, int(size))
         return found
 
     def _check(self, leaves: Sequence[Any]) -> None:
@@ -163,11 +164,10 @@ def _names(exported: ExportedProgram, spec: pytree.TreeSpec) -> Iterator[str]:
     places = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     for path, _ in pytree.tree_flatten_with_path(places)[0]:
         (part, key, *rest) = path
-        by_position = isinstance(part, pytree.SequenceKey) and part.idx == 0
-        if by_position:
+        if part == pytree.SequenceKey(0) and isinstance(key, pytree.SequenceKey):
             name = known[key.idx] if key.idx < len(known) else f"argument {key.idx}"
         else:
-            name = str(key.key)
+            name = str(getattr(key, "key", key))
         yield name + pytree.keystr(tuple(rest))
 
 
@@ -176,13 +176,19 @@ def _open_sizes(exported: ExportedProgram, names: Sequence[str], traced: Sequenc
     for name, value in zip(names, traced, strict=True):
         shape = enumerate(value.shape) if isinstance(value, Tensor) else [(None, value)]
         for axis, size in shape:
-            if _is_symbolic(size) and isinstance(size.node.expr, sympy.Symbol):
-                axes.setdefault(size.node.expr, []).append(name if axis is None else f"{name}.{axis}")
+            symbol = _expression(size)
+            if isinstance(symbol, sympy.Symbol):
+                axes.setdefault(symbol, []).append(name if axis is None else f"{name}.{axis}")
     for symbol, where in axes.items():
         limits = exported.range_constraints.get(symbol)
         least = int(limits.lower) if limits is not None and limits.lower.is_finite else 0
         most = int(limits.upper) if limits is not None and limits.upper.is_finite else math.inf
         yield OpenSize(symbol, tuple(where), max(least, 0), most if most < 2**62 else math.inf)
+
+
+def _expression(size: Any) -> Any:
+    """The expression of a symbolic number; None of any other."""
+    return size.node.expr if isinstance(size, torch.SymInt) else None
 
 
 def _is_symbolic(value: Any) -> bool:
