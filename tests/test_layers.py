@@ -30,6 +30,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "analysis": ({"core", "costs", "analytic", "recovery", "claims", "hardware"}, {"numpy", "sympy"}),
     "reports": ({"core", "analysis"}, {"tabulate", "plotly", "jinja2", "markupsafe", "matplotlib"}),
     "zoo": ({"core"}, {"torch"}),
+    "counters": ({"core"}, {"torch", "fvcore"}),
     "saved": ({"core"}, {"torch", "safetensors", "transformers"}),
 }
 BELOW_API = set(TABLE)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attnprof.analysis.comparison import Compared
     from attnprof.analysis.roofline import Roofline
     from attnprof.core.comparison import Comparison
+    from attnprof.core.crosscheck import Crosscheck
     from attnprof.core.device import DeviceSpec
 
 #: The phases of a report, in order. The creation of optimizer state is part of ``optimizer`` here.
@@ -55,6 +56,8 @@ class Report:
         self.root.check(self._phases)
         #: The devices that the run is held against, the one of the tables first.
         self.devices: tuple[DeviceSpec, ...] = ()
+        #: What other counters said of the run, where they were asked.
+        self.crosschecks: tuple[Crosscheck, ...] = ()
 
     # Totals
 
