@@ -35,14 +35,25 @@ class Report(_Report):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the trace, with the prices of your own formulas, as JSON; :func:`load` reads it again."""
+        write_text(Path(path), self.dumps())
+
+    def dumps(self) -> str:
+        """The text that :meth:`save` writes."""
         trace = replace(self.trace, signatures=[with_user_prices(op) for op in self.trace.signatures])
-        write_text(Path(path), trace_json.dumps(trace) + "\n")
+        return trace_json.dumps(trace) + "\n"
 
     def to_table(self, **options: Any) -> str:
         """The table as text; options as :func:`attnprof.reports.table.render`."""
         from attnprof.reports.table import render
 
         return render(self, **options)
+
+    def to_tree(self, *, width: int | None = None, **options: Any) -> str:
+        """The modules as ``print(model)`` shows them, with numbers; options as those of :meth:`to_table`."""
+        from attnprof.reports.tree import to_tree
+        from attnprof.reports.view import View
+
+        return to_tree(self, View.of(**options), width)
 
     def to_markdown(self, **options: Any) -> str:
         """The layer table as Markdown; options as those of :meth:`to_table`."""
@@ -52,7 +63,7 @@ class Report(_Report):
         return to_markdown(self, View.of(**options))
 
     def to_latex(self, **options: Any) -> str:
-        """The layer table as a LaTeX ``tabular``; options as those of :meth:`to_table`."""
+        """The layer table as a LaTeX ``tabular`` with booktabs; options as those of :meth:`to_table`."""
         from attnprof.reports.formats import to_latex
         from attnprof.reports.view import View
 

@@ -116,11 +116,29 @@ Weight = Annotated[
         show_default=False,
     ),
 ]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Save the run as JSON too.", show_default=False),
+Form = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="table|tree|markdown|latex|csv|json|run",
+        help="What stdout shows: the table (the default), the modules as print(model) has them, with numbers, a table "
+        "for a document (latex needs booktabs), every module as CSV, everything as JSON, or the run itself, as -o "
+        "saves it.",
+        show_default=False,
+    ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace files also where something else wrote them.")]
+Output = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Save the run, for `attnprof report`, or what the suffix says: .md, .tex, .csv or .txt. '-' is stdout, "
+        "and nothing else goes there then. Repeatable.",
+        show_default=False,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files also where attnprof did not write them.")]
 StrictPrediction = Annotated[
     bool,
     typer.Option("--strict-prediction", help="Fail when theory does not account for every contraction, exactly."),

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 from attnprof import api
 from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
 from attnprof.reports import flame as flames
 from attnprof.reports import trace_events
-from attnprof.reports.files import check_replaceable, check_writable
+from attnprof.reports.colours import wanted
+from attnprof.reports.files import check_replaceable, check_writable, write_text
+from attnprof.reports.forms import Form, form_of, named
 from attnprof.reports.html import page
+from attnprof.reports.view import View
+
+#: What ``-o -`` is without a ``--format``: the run itself, as a file of it would be.
+RUN = "run"
+_STDOUT = Path("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +37,23 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Every file of a command, in the order they are written."""
+    """What goes to stdout, and every file of a command, in the order they are written.
 
+    ``form`` is that of stdout, None for the run itself.
+    """
+
+    form: Form | None
+    view: View
+    stdout: TextIO
     files: tuple[Output, ...] = ()
 
     @classmethod
     def of(
         cls,
+        view: View,
         *,
-        save: Path | None = None,
+        form: str | None = None,
+        save: Sequence[Path] = (),
         plot: Path | None = None,
         html: Path | None = None,
         trace: Path | None = None,
@@ -47,19 +65,20 @@ class Outputs:
     ) -> Outputs:
         """What the options say; ``read`` are the files that the command reads, by what its help calls them.
 
-        Everything is checked here, before anything runs. Raises :class:`AttnprofError` for a suffix that is not
-        known, what cannot be written, a weight without a flame graph or time without a device, one file for two,
-        and without ``force`` a file that holds something else than attnprof writes.
+        Everything is checked here, before anything runs. Raises :class:`AttnprofError` for a suffix or a form that is
+        not known, a form without the rows that are asked for, what cannot be written, a weight without a flame graph
+        or time without a device, one file for two, and without ``force`` a file that holds something else than
+        attnprof writes.
         """
-        found: list[Output] = []
-        if save is not None:
-            check_writable(save)
-            found.append(Output("--output", save, api.Report.save))
+        shown = named(form or (RUN if _STDOUT in save else "table"), RUN)
+        if shown is not None:
+            shown.check(view)
+        found = [_saved(path, view) for path in save if path != _STDOUT]
         if plot is not None:  # its devices are checked with the other options that need one
             found.append(Output("--plot", plot, api.Report.plot))
         if html is not None:
             page.check(html)
-            found.append(Output("--html", html, api.Report.to_html))
+            found.append(Output("--html", html, lambda report, path: page.save(report, path, view.units)))
         if trace is not None:
             trace_events.check(trace)
             found.append(Output("--trace", trace, api.Report.to_trace))
@@ -72,16 +91,45 @@ class Outputs:
         _check_different([*(read or {}).items(), *((file.option, file.path) for file in found)])
         for file in found:
             check_replaceable(file.path, force)
-        return cls(tuple(found))
+        return cls(shown, replace(view, colour=wanted(sys.stdout)), sys.stdout, tuple(found))
+
+    @property
+    def is_data(self) -> bool:
+        """Whether stdout is for another program or a document, and nothing else may go there."""
+        return self.form is None or not self.form.for_people
+
+    @contextmanager
+    def kept_clean(self) -> Iterator[None]:
+        """Around a command: where stdout is data, what else is printed goes to stderr, by the user's code too."""
+        if not self.is_data:
+            yield
+            return
+        with redirect_stdout(sys.stderr):
+            yield
+
+    def show(self, report: api.Report) -> None:
+        """Print what goes to stdout."""
+        text = report.dumps() if self.form is None else self.form.of(report, self.view)
+        print(text, end="", file=self.stdout, flush=True)
+
+    def keep(self, report: api.Report) -> None:
+        """Write the files."""
+        for file in self.files:
+            file.write(report, file.path)
 
     def paths(self) -> Iterator[Path]:
         """The files that are asked for."""
         yield from (file.path for file in self.files)
 
-    def keep(self, report: api.Report) -> None:
-        """Write them."""
-        for file in self.files:
-            file.write(report, file.path)
+
+def _saved(path: Path, view: View) -> Output:
+    """What ``-o`` writes: a form of the report by the suffix, or else the run itself."""
+    check_writable(path)
+    form = form_of(path)
+    if form is None:
+        return Output("--output", path, api.Report.save)
+    form.check(view, shown=False)
+    return Output("--output", path, lambda report, path: write_text(path, form.in_file(report, view)))
 
 
 def _check_different(named: Sequence[tuple[str, Path]]) -> None:

@@ -12,9 +12,13 @@ from attnprof.cli.outputs import Outputs
 from attnprof.cli.showing import show
 from attnprof.reports.view import View
 
+_STDIN = Path("-")
+
 
 def report(
-    path: Annotated[Path, typer.Argument(metavar="RUN.JSON", help="A run saved with -o.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN.JSON", help="A run saved with -o; '-' is stdin.", show_default=False)
+    ],
     device: options.DeviceOfSaved = None,
     peak: options.Peaks = None,
     bandwidth: options.Bandwidth = None,
@@ -23,6 +27,8 @@ def report(
     trace: options.Trace = None,
     flame: options.Flame = None,
     weight: options.Weight = None,
+    form: options.Form = None,
+    output: options.Output = None,
     force: options.Force = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
     strict_prediction: options.StrictPrediction = False,
@@ -40,6 +46,9 @@ def report(
     view = View.of(by=by, depth=depth, sort=sort, top=top, phase=phase, units=units)
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
     outputs = Outputs.of(
+        view,
+        form=form,
+        save=output or (),
         plot=plot,
         html=html,
         trace=trace,
@@ -47,15 +56,16 @@ def report(
         weight=weight,
         devices=devices,
         force=force,
-        read={"RUN.JSON": path},
+        read={} if path == _STDIN else {"RUN.JSON": path},
     )
 
     from attnprof import api
 
-    loaded = api.load(path)
+    loaded = api.load("/dev/stdin" if path == _STDIN else path)
     loaded.devices = devices
-    show(loaded, view, outputs)
-    fitting.show(fitting.verdicts(loaded, devices, view))
+    show(loaded, outputs)
+    if not outputs.is_data:
+        fitting.show(fitting.verdicts(loaded, devices, view))
     if strict:
         loaded.require_priced()
     if strict_prediction:

@@ -19,6 +19,7 @@ from attnprof.reports.view import View
 
 
 def run(
+    context: typer.Context,
     target_text: Annotated[
         str,
         typer.Argument(
@@ -70,6 +71,7 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
     strict_prediction: options.StrictPrediction = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and of the --input values.")] = 0,
+    form: options.Form = None,
     output: options.Output = None,
     force: options.Force = False,
     by: options.By = "module",
@@ -89,8 +91,18 @@ def run(
     specs = [input_specs.parse(text) for text in inputs or []]
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
     outputs = Outputs.of(
-        save=output, plot=plot, html=html, trace=trace, flame=flame, weight=weight, devices=devices, force=force
+        view,
+        form=form,
+        save=output or (),
+        plot=plot,
+        html=html,
+        trace=trace,
+        flame=flame,
+        weight=weight,
+        devices=devices,
+        force=force,
     )
+    context.with_resource(outputs.kept_clean())
 
     import torch
 
@@ -138,12 +150,13 @@ def run(
             request.drive(counting, made)
     except (typer.Exit, KeyboardInterrupt, ExitedError) as error:
         ended = "was interrupted" if isinstance(error, KeyboardInterrupt) else "raised"
-        show_partial(counting, view, devices, outputs, fake=fake, ended=ended)
+        show_partial(counting, devices, outputs, fake=fake, ended=ended)
         raise
     report = counting.report()
     report.devices = devices
-    show(report, view, outputs)
-    fitting.show(chain([stepped] if stepped else [], fitting.verdicts(report, devices, view, request, made)))
+    show(report, outputs)
+    if not outputs.is_data:
+        fitting.show(chain([stepped] if stepped else [], fitting.verdicts(report, devices, view, request, made)))
     if strict:
         report.require_priced()
     if strict_prediction:

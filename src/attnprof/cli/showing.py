@@ -7,17 +7,16 @@ import sys
 from attnprof import api
 from attnprof.cli.outputs import Outputs
 from attnprof.core.device import DeviceSpec
-from attnprof.reports.view import View
 
 
-def show(report: api.Report, view: View, outputs: Outputs) -> None:
-    """Print the table, then write the files of ``outputs``.
+def show(report: api.Report, outputs: Outputs) -> None:
+    """Print what goes to stdout, then write the files.
 
-    The table comes first: nothing that goes wrong with a file loses it. A reader that has seen enough (``| head``)
-    loses no file.
+    What is printed comes first: nothing that goes wrong with a file loses it. A reader that has seen enough
+    (``| head``) loses no file.
     """
     try:
-        print(report.to_table(view=view), flush=True)
+        outputs.show(report)
     except OSError:
         outputs.keep(report)
         raise
@@ -25,15 +24,20 @@ def show(report: api.Report, view: View, outputs: Outputs) -> None:
 
 
 def show_partial(
-    counting: api.Profile, view: View, devices: tuple[DeviceSpec, ...], outputs: Outputs, *, fake: bool, ended: str
+    counting: api.Profile, devices: tuple[DeviceSpec, ...], outputs: Outputs, *, fake: bool, ended: str
 ) -> None:
-    """What was counted until the model ``ended`` ("raised", "was interrupted"), marked as such; no file is written."""
-    _show_what_ran(counting, view, devices, fake, ended)
+    """What was counted until the model ``ended`` ("raised", "was interrupted"), marked as such; no file is written.
+
+    Where stdout is data the table goes to stderr: half of a run is no data.
+    """
+    _show_what_ran(counting, devices, outputs, fake, ended)
     for file in outputs.paths():
         print(f"attnprof: nothing was written to {file}: the run is not complete.", file=sys.stderr)
 
 
-def _show_what_ran(counting: api.Profile, view: View, devices: tuple[DeviceSpec, ...], fake: bool, ended: str) -> None:
+def _show_what_ran(
+    counting: api.Profile, devices: tuple[DeviceSpec, ...], outputs: Outputs, fake: bool, ended: str
+) -> None:
     hint = ""
     if fake and ended == "raised":
         hint = " Values are unknown under --fake; a model that looks at them may need a real run."
@@ -51,4 +55,7 @@ def _show_what_ran(counting: api.Profile, view: View, devices: tuple[DeviceSpec,
     sys.stderr.flush()
     report = api.Report(trace)
     report.devices = devices
-    print(report.to_table(view=view))
+    if outputs.is_data:
+        print(report.to_table(), file=sys.stderr)
+    else:
+        outputs.show(report)

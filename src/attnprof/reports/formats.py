@@ -20,17 +20,18 @@ from attnprof.analysis.training import Training
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import Cost
 from attnprof.core.errors import AttnprofError
-from attnprof.reports import layer_time_records, layer_times, pace_records, roofline_records
+from attnprof.reports import crosscheck, crosscheck_records, layer_time_records, layer_times, pace_records, roofline_records
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Column, Columns, Line, layouts
+from attnprof.reports.latex import in_latex, tabular
 from attnprof.reports.ours import LATEX_MARK, MARKDOWN_MARK
 from attnprof.reports.roofline import notes, require, sentence
 from attnprof.reports.table import conventions, coverage, layer_lines, subject, summaries, unpriced
 from attnprof.reports.text import in_markdown, printable
 from attnprof.reports.view import View
 
-#: What a spreadsheet would take for a formula when a cell begins with it.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+#: What a spreadsheet would take for a formula when a cell begins with it; in wide forms in some countries.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def to_json(report: Report) -> str:
@@ -62,6 +63,8 @@ def to_json(report: Report) -> str:
         ],
         "layer_times": None if report.layer_times is None else layer_time_records.record(report.layer_times),
     }
+    if report.crosschecks:
+        data["crosschecks"] = [crosscheck_records.record(check) for check in report.crosschecks]
     return json.dumps(data, indent=1, allow_nan=False)
 
 
@@ -85,6 +88,7 @@ def records(report: Report) -> list[dict[str, Any]]:
     times = [roofline_records.module_fields(roofline) for roofline in report.rooflines]
     if report.layer_times is not None:
         times.append(layer_time_records.module_fields(report.layer_times))
+    times += [crosscheck_records.module_fields(check) for check in report.crosschecks if check.modules]
     return [
         _record(node, {phase: costs[phase][node.fqn] for phase in PHASES}, saved.get(node.fqn))
         | {name: value for fields in times for name, value in fields[node.fqn].items()}
@@ -107,27 +111,24 @@ def to_markdown(report: Report, view: View | None = None) -> str:
         preserve_whitespace=True,
         colalign=("left", *("right" for _ in columns)),
     )
-    title = f"**{in_markdown(subject(report)[0])}** {in_markdown(' · '.join(['', *subject(report)[1:]]))}"
+    title = f"**{in_markdown(subject(report)[0])}**{in_markdown(' · '.join(['', *subject(report)[1:]]))}"
     above, below = _around(report, view)
-    return "\n\n".join([MARKDOWN_MARK, title, *map(in_markdown, above), table, *map(in_markdown, below)]) + "\n"
+    others = crosscheck.to_markdown(report, view)
+    parts = [MARKDOWN_MARK, title, *map(in_markdown, above), table, *map(in_markdown, below), *others]
+    return "\n\n".join(parts) + "\n"
 
 
 def to_latex(report: Report, view: View | None = None) -> str:
-    """The layer table as a LaTeX ``tabular``, what surrounds it as comments."""
+    """The layer table as a LaTeX ``tabular`` with the rules of booktabs, what surrounds it as comments."""
     view = view or View.of()
     labels, columns = _layers(report, view, art=False)
-    headings = ["layer", *(_latex(" ".join(filter(None, c.heading))) for c in columns)]
-    body = zip(labels, *([_latex(cell.strip()) for cell in c.cells] for c in columns), strict=True)
-    table = tabulate(
-        list(body),
-        headings,
-        tablefmt="latex_raw",
-        disable_numparse=True,
-        colalign=("left", *("right" for _ in columns)),
-    )
+    headings = ["layer", *(in_latex(" ".join(" ".join(c.heading).split())) for c in columns)]
+    body = zip(labels, *([in_latex(cell.strip()) for cell in c.cells] for c in columns), strict=True)
+    table = tabular(headings, list(body))
     above, below = _around(report, view)
     comments = [" · ".join(subject(report)), *above, *below]
-    return "\n".join([LATEX_MARK, *(f"% {printable(line)}" for line in comments), table]) + "\n"
+    lines = [LATEX_MARK, r"% \usepackage{booktabs}", *(f"% {printable(line)}" for line in comments), table]
+    return "\n".join([*lines, *crosscheck.to_latex(report, view)]) + "\n"
 
 
 def _layers(report: Report, view: View, art: bool = True) -> tuple[list[str], list[Column]]:
@@ -148,7 +149,7 @@ def _layers(report: Report, view: View, art: bool = True) -> tuple[list[str], li
 
 def _label(art: str, name: str, drawn: bool) -> str:
     """A row's name at its place in the tree: drawn, or as LaTeX."""
-    return f"{art}{name}" if drawn else r"\quad " * (len(art) // 3) + _latex(name)
+    return f"{art}{name}" if drawn else r"\quad " * (len(art) // 3) + in_latex(name)
 
 
 def _around(report: Report, view: View) -> tuple[list[str], list[str]]:
@@ -230,20 +231,4 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = printable(value)
-    return f"'{text}" if value.startswith(_FORMULA_STARTS) else text
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "–": "--",
-    "…": r"\dots{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    **{c: f"\\{c}" for c in "&%$#_{}"},
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in printable(text))
+    return f"'{text}" if value.lstrip(" ").startswith(_FORMULA_STARTS) else text

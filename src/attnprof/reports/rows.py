@@ -7,7 +7,7 @@ folded row stands for all of its layers together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -57,6 +57,7 @@ class Branch:
     saved: int = 0
     time: Attainable | None = None
     fused_s: float | None = None
+    folded: int = 1  # how many equal siblings it stands for
 
     @property
     def total(self) -> Cost:
@@ -81,10 +82,11 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the tree: ``art`` draws its place in it."""
+    """One line of the tree: ``art`` draws its place in it, which is ``level`` below the root."""
 
     art: str
     branch: Branch
+    level: int = 0
 
     @property
     def label(self) -> str:
@@ -200,7 +202,7 @@ class _Builder:
                 continue
             if len(run) > 1:
                 name = f"[{run[0].name}-{run[-1].name}] x{len(run)}"
-                found.append(_merged(run, name))
+                found.append(replace(_merged(run, name), folded=len(run)))
             else:
                 found += run
             run = [branch] if branch else []
@@ -242,8 +244,10 @@ def _merged(run: list[Branch], name: str) -> Branch:
         first.tied,
         tuple(fqn for b in run for fqn in b.fqns),
         key=first.key,
+        own=first.own,
         saved=sum(b.saved for b in run),
         time=_time_of(run),
+        folded=first.folded,
     )
     if all(branch.fused_s is not None for branch in run):
         merged.fused_s = sum(branch.fused_s or 0.0 for branch in run)
@@ -288,7 +292,7 @@ def _walk(root: Branch, depth: int, sort: str | None, top: int | None) -> Iterat
         shown = _ordered(branch.children, sort, top)
         for i, child in enumerate(shown):
             last = i == len(shown) - 1
-            yield Row(f"{prefix}{'└─ ' if last else '├─ '}", child)
+            yield Row(f"{prefix}{'└─ ' if last else '├─ '}", child, level + 1)
             yield from below(child, level + 1, f"{prefix}{'   ' if last else '│  '}")
 
     yield Row("", root)

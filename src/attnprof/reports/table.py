@@ -9,8 +9,9 @@ from attnprof.analysis.report import PHASES, Report
 from attnprof.core.cost import Cost
 from attnprof.core.roofline import Attainable
 from attnprof.core.units import Units, share
-from attnprof.reports import comparison, layer_times, memory_view, roofline, serving, training
+from attnprof.reports import comparison, crosscheck, layer_times, memory_view, roofline, serving, training
 from attnprof.reports import rows as tree_rows
+from attnprof.reports.colours import styled
 from attnprof.reports.columns import Columns, Line, layouts
 from attnprof.reports.fitted import fitted
 from attnprof.reports.memory import NOT_TRACKED
@@ -18,7 +19,7 @@ from attnprof.reports.memory import line as memory_line
 from attnprof.reports.operators import Operator, operators
 from attnprof.reports.pace import sentences as pace_sentences
 from attnprof.reports.steps import step_table
-from attnprof.reports.text import printable, width_of_terminal, wrapped
+from attnprof.reports.text import cells, printable, width_of_terminal, wrapped
 from attnprof.reports.view import View
 
 #: The torch version stands at the right end of the first line, but no further right than this.
@@ -41,15 +42,16 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
         return _memory(report, view, width)
     rows = {"module": _layer_table, "op": _operator_table}
     blocks = [
-        _header(report, width),
-        _warnings(report, width, roofline.notes(report)),
-        _totals(report, phases, view.units, width),
+        header(report, width, view.colour),
+        warnings(report, width, roofline.notes(report), colour=view.colour),
+        _totals(report, phases, view, width),
         rows[view.by](report, phases, view, width) if view.by in rows else [],
         _steps(report, phases, view, width),
         _serving(report, view, width),
         _measured(report, view, width),
+        crosscheck.blocks(report, view, width),
         roofline.what_if(report, phases, view.units, width),
-        wrapped(coverage(report), width),
+        covered(report, width, view.colour),
     ]
     return "\n".join("\n".join(block) for block in blocks if block)
 
@@ -58,7 +60,7 @@ def _memory(report: Report, view: View, width: int) -> str:
     """What the run held in memory, in place of what it cost."""
     memory = report.memory
     parts = [[f"{NOT_TRACKED.capitalize()}."]] if memory is None else memory_view.blocks(report, memory, view, width)
-    return "\n".join("\n".join(block) for block in (_header(report, width), _warnings(report, width), *parts) if block)
+    return "\n".join("\n".join(block) for block in (header(report, width), warnings(report, width), *parts) if block)
 
 
 def _steps(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
@@ -84,16 +86,17 @@ def _measured(report: Report, view: View, width: int) -> list[str]:
     return []
 
 
-def _header(report: Report, width: int) -> list[str]:
+def header(report: Report, width: int, colour: bool = False) -> list[str]:
     """What ran, and the conventions of the numbers."""
     left = printable(" · ".join(subject(report)))
     version = report.meta.get("torch")
     right = printable(f"torch {version}") if version else ""
-    if right and len(left) + len(right) + 2 <= width:
-        first = [f"{left}{right:>{width - len(left)}}" if width <= _WIDTH else f"{left}  {right}"]
+    if right and cells(left) + len(right) + 2 <= width:
+        first = [f"{left}{right:>{width - cells(left)}}" if width <= _WIDTH else f"{left}  {right}"]
     else:
         first = wrapped(left, width) + ([right] if right else [])
-    return [*first, *wrapped(" · ".join(conventions(report)), width), ""]
+    told = wrapped(" · ".join(conventions(report)), width)
+    return [*(styled(line, "heading", colour) for line in first), *(styled(line, "faint", colour) for line in told), ""]
 
 
 def conventions(report: Report) -> list[str]:
@@ -124,11 +127,11 @@ def subject(report: Report) -> list[str]:
     return parts
 
 
-def _warnings(report: Report, width: int, further: Sequence[str] = ()) -> list[str]:
+def warnings(report: Report, width: int, further: Sequence[str] = (), *, colour: bool = False) -> list[str]:
     """What a reader must know before believing a number."""
-    sentences = (*unpriced(report), *report.notes, *further)
-    found = [line for sentence in sentences for line in wrapped(printable(sentence), width)]
-    return [*found, ""] if found else []
+    missing = [styled(line, "warning", colour) for text in unpriced(report) for line in wrapped(printable(text), width)]
+    told = [line for text in (*report.notes, *further) for line in wrapped(printable(text), width)]
+    return [*missing, *told, ""] if missing or told else []
 
 
 def unpriced(report: Report) -> list[str]:
@@ -152,11 +155,12 @@ def unpriced(report: Report) -> list[str]:
     ]
 
 
-def _totals(report: Report, phases: Sequence[str], units: Units, width: int) -> list[str]:
+def _totals(report: Report, phases: Sequence[str], view: View, width: int) -> list[str]:
     """One row per phase, and their sum when there are several."""
+    units = view.units
     costs = {p: report.phases[p] for p in phases if report.phases[p]}
     if not costs:
-        return ["No op with a cost ran.", *_summaries(report, phases, units, width), ""]
+        return ["No op with a cost ran.", *summary_lines(report, phases, units, width), ""]
     times = {} if report.roofline is None else {p: t.attainable for p, t in report.roofline.by_phase.items()}
     lines = [Line(None, None, {p: cost}, time=times.get(p)) for p, cost in costs.items()]
     labels = list(costs)
@@ -171,16 +175,17 @@ def _totals(report: Report, phases: Sequence[str], units: Units, width: int) -> 
     timed = [columns.bound(), columns.time()] if columns.has_times else []
     choices = [flops + both + rate + timed, flops + traffic + rate + timed, flops + traffic + timed, flops + timed]
     choices.append(timed[1:] or flops)
-    text = fitted("phase", labels, choices, width)
+    text = fitted("phase", labels, choices, width, view.colour)
     total = Cost.sum(costs.values())
     if total.useful_matmul_flops != total.matmul_flops:
         useful = units.named(total.useful_matmul_flops, "matmul")
         part = share(total.useful_matmul_flops, total.matmul_flops)
         text += wrapped(f"Without masked pairs: {useful} of matmul ({part}%).", width)
-    return [*text, *_summaries(report, phases, units, width), ""]
+    return [*text, *summary_lines(report, phases, units, width), ""]
 
 
-def _summaries(report: Report, phases: Sequence[str], units: Units, width: int) -> list[str]:
+def summary_lines(report: Report, phases: Sequence[str], units: Units, width: int) -> list[str]:
+    """What sums up a run, wrapped."""
     return [text for sentence in summaries(report, phases, units) for text in wrapped(printable(sentence), width)]
 
 
@@ -201,7 +206,7 @@ def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) 
     labels = [row.label for row in shown]
     whole = Line(None, None, root.costs, time=root.time)
     choices = layouts(columns, whole, params=bool(root.params), sort=view.sort)
-    text = fitted("layer", labels, choices, width)
+    text = fitted("layer", labels, choices, width, view.colour)
     if hidden:
         text.append(f"{hidden} deeper {'level' if hidden == 1 else 'levels'} not shown: use --depth.")
     if view.sort == "saved" and report.memory is None:
@@ -245,7 +250,7 @@ def _operator_table(report: Report, phases: Sequence[str], view: View, width: in
     lines = [_operator_line(op) for op in shown]
     labels = [("" if op.known else "no formula: ") + printable(op.name) for op in shown]
     choices = layouts(Columns(lines, phases, view.units), _operator_line(whole), params=False, sort=view.sort)
-    text = fitted("op", labels, choices, width)
+    text = fitted("op", labels, choices, width, view.colour)
     if free:
         text += wrapped(f"{free:,} calls of free ops (views and the like) not shown.", width)
     return [*text, ""]
@@ -261,6 +266,12 @@ def _together(name: str, ops: Sequence[Operator], phases: Sequence[str]) -> Oper
 
 def _operator_line(op: Operator) -> Line:
     return Line(op.calls, None, op.costs, time=op.time)
+
+
+def covered(report: Report, width: int, colour: bool = False) -> list[str]:
+    """The coverage as lines."""
+    style = "warning" if report.unpriced_ops else "faint"
+    return [styled(line, style, colour) for line in wrapped(coverage(report), width)]
 
 
 def coverage(report: Report) -> str:

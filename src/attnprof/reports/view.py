@@ -28,6 +28,7 @@ class View:
     top: int | None = None
     phase: str | None = None
     units: Units = field(default_factory=Units)
+    colour: bool = False  # on a terminal that has colours; never decides what is shown
 
     @classmethod
     def of(
