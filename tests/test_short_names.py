@@ -28,3 +28,18 @@ def test_one_short_name_everywhere() -> None:
     assert report.total.matmul_flops == theory.evaluate("matmul_flops", "forward")
     assert attnprof.compare(["window"], {"T": [8]}, d=16, H=2).mechanisms == ("local-window",)
     attnprof.run(zoo.build("transformer", L=1, d=16, H=2, mixer="sdpa"), zoo.inputs("transformer", d=16))
+
+
+@pytest.mark.parametrize("name", [None, 3, "", ("gqa",)])
+def test_what_is_no_name(name: object) -> None:
+    for ask in (zoo.build, attnprof.predict):
+        with pytest.raises(attnprof.AttnprofError) as caught:
+            ask(name)  # type: ignore[operator]
+        assert str(caught.value) == f'a mechanism is a name such as "gqa", not {name!r}.'
+
+
+def test_a_switch_is_on_or_off() -> None:
+    for ask in (zoo.build, attnprof.predict):
+        with pytest.raises(attnprof.AttnprofError) as caught:
+            ask("mha", causal="yes")
+        assert str(caught.value) == "causal must be True or False, not 'yes'."

@@ -86,7 +86,7 @@ class DecoderLayer(nn.Module):
     Parameters  2 d n + 2 d m + 2 d f, and 4 d of the two norms
     Cache     2 B S m numbers
 
-    As :class:`CachedAttention`.
+    Attention as :class:`CachedAttention`; Radford et al., Language Models are Unsupervised Multitask Learners, 2019.
     """
 
     def __init__(
@@ -129,6 +129,8 @@ class NaiveDecoding(Decoding):
     Backward  twice the forward
     Saved     what the layers save in each step, with T = S = t, but for x, which is kept once
     Parameters  those of L decoder layers
+
+    Pope et al., Efficiently Scaling Transformer Inference, 2023.
     """
 
     def __init__(
@@ -164,6 +166,8 @@ class CachedDecoding(Decoding):
     Saved     what the layers save in each step, with T = 1 and S = t: the keys and values anew each time
     Parameters  those of L decoder layers
     Cache     2 B L T m numbers in the end
+
+    Shazeer, Fast Transformer Decoding, 2019 (incremental decoding).
     """
 
     def __init__(

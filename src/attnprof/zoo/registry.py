@@ -94,6 +94,8 @@ def build(name: str, **symbols: Any) -> nn.Module:
     for symbol in symbols:
         if symbol not in entry.symbols and not entry.passes_on:
             raise AttnprofError(f"{name} has no symbol {symbol!r}; it is built from {', '.join(entry.symbols)}.")
+        if isinstance(entry.symbols.get(symbol), bool) and not isinstance(symbols[symbol], bool):
+            raise AttnprofError(f"{symbol} must be True or False, not {symbols[symbol]!r}.")
     return entry.kind(**symbols)
 
 
