@@ -136,10 +136,10 @@ def folded(scaling: Scaling, largest: Sizes, whole: int | None) -> tuple[Found, 
     groups: dict[tuple[str, str], list[str]] = {}
     for path, outcome in scaling.modules.items():
         text = str(outcome.expression) if isinstance(outcome, Formula) else outcome.reason
-        groups.setdefault((_starred(path), text), []).append(path)
+        groups.setdefault((starred(path), text), []).append(path)
     rows = []
-    for (starred, _), paths in groups.items():
-        name = starred if len(paths) > 1 else paths[0]
+    for (pattern, _), paths in groups.items():
+        name = pattern if len(paths) > 1 else paths[0]
         rows.append(found(name, scaling.modules[paths[0]], largest, whole, len(paths)))
     return tuple(rows)
 
@@ -196,12 +196,12 @@ def responsible(parts: Mapping[str, Expr], terms: Expr, largest: Sizes) -> tuple
     for path, own in parts.items():
         mine = [term for term in sympy.Add.make_args(own) if term.as_coeff_Mul()[1] in bases]
         if mine:
-            groups.setdefault((_starred(path), sympy.Add(*mine)), []).append(path)
+            groups.setdefault((starred(path), sympy.Add(*mine)), []).append(path)
     rows = []
-    for (starred, mine), paths in groups.items():
+    for (pattern, mine), paths in groups.items():
         value = _number(mine, largest)
         if value and total:
-            name = starred if len(paths) > 1 else paths[0]
+            name = pattern if len(paths) > 1 else paths[0]
             rows.append(Responsible(name, len(paths), plain(mine), value * len(paths) / total))
     return tuple(sorted(rows, key=lambda row: (-row.share, row.path)))
 
@@ -241,7 +241,7 @@ def _number(expression: Expr, sizes: Sizes) -> Fraction | None:
     return Fraction(str(value)) if value.is_Rational else None
 
 
-def _starred(path: str) -> str:
+def starred(path: str) -> str:
     """A path with its numbers left open: ``h.0.attn`` is ``h.*.attn``."""
     return re.sub(r"(?<![^.])\d+(?![^.])", "*", path)
 

@@ -21,6 +21,7 @@ from attnprof.cli.diff import diff
 from attnprof.cli.predict import predict
 from attnprof.cli.report import report
 from attnprof.cli.run import run
+from attnprof.cli.scale import scale
 from attnprof.cli.stand_ins import use_stand_ins
 from attnprof.core.errors import AttnprofError
 from attnprof.reports.text import printable
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(compare)
 app.command(context_settings={"ignore_unknown_options": True})(predict)  # symbols are options of its own
+app.command()(scale)
 app.command()(report)
 app.command()(diff)
 app.command()(check)

@@ -44,6 +44,14 @@ def find(text: str) -> Callable[[], Any] | nn.Module:
     return found  # type: ignore[no-any-return]
 
 
+def find_builder(text: str) -> Callable[..., Any]:
+    """The callable that makes a model from sizes, which are its arguments; its file is imported as for :func:`find`."""
+    found = _named(text, "target")
+    if not callable(found):
+        raise AttnprofError(f"{text} is {_described(found)}, which cannot be called: {_FORMS}.")
+    return found  # type: ignore[no-any-return]
+
+
 def find_loss(text: str) -> Callable[[Any], Any]:
     """The callable that ``--loss`` names; a file that the target imported is not imported again."""
     found = _named(text, "loss")

@@ -30,7 +30,7 @@ def to_text(answer: Answer, units: Units, width: int | None = None) -> str:
     width = width_of_terminal(width)
     lines = [line for text in (words.subject(answer), words.CONVENTIONS) for line in wrapped(printable(text), width)]
     block = ""
-    for label, text in _lines(answer, units):
+    for label, text in said(answer, units):
         if label in _BEGIN_A_BLOCK and label != block:
             lines.append("")
         block = label or block
@@ -39,8 +39,8 @@ def to_text(answer: Answer, units: Units, width: int | None = None) -> str:
         first, *more = wrapped(printable(text), room, indent="") if text else [""]
         lines += [f"{start}{first}".rstrip(), *(f"{'':<{_LABEL}}{line}" for line in more)]
     if answer.by_module and answer.growth.modules:
-        lines += ["", *_module_lines(answer, units, width)]
-    for note in _notes(answer):
+        lines += ["", *_module_lines(answer, width)]
+    for note in notes(answer):
         lines += ["", *wrapped(printable(note), width)]
     return "\n".join(lines)
 
@@ -49,7 +49,7 @@ _LABEL = 11
 _BEGIN_A_BLOCK = ("measured", "claimed", "at")
 
 
-def _lines(answer: Answer, units: Units) -> Iterator[tuple[str, str]]:
+def said(answer: Answer, units: Units) -> Iterator[tuple[str, str]]:
     """Labels and what is said beside them."""
     growth, kind = answer.growth, words.KINDS[answer.growth.scaling.quantity]
     label = "measured"
@@ -80,9 +80,9 @@ def _lines(answer: Answer, units: Units) -> Iterator[tuple[str, str]]:
             yield "", line
 
 
-def _module_lines(answer: Answer, units: Units, width: int) -> Iterator[str]:
+def _module_lines(answer: Answer, width: int) -> Iterator[str]:
     """A row for each module: what it is of the whole at the largest sizes, how it grows, and its formula."""
-    rows = [_row(found, units, answer) for found in answer.growth.modules]
+    rows = table_rows(answer)
     head = ("module", "of all", "grows as", "formula, with the modules in it")
     room = [
         min(max(map(len, column)), most) for column, most in zip(zip(head, *rows, strict=True), _ROOM, strict=False)
@@ -103,14 +103,15 @@ def _module_lines(answer: Answer, units: Units, width: int) -> Iterator[str]:
 _ROOM = (32, 7, 24)
 
 
-def _row(found: Found, units: Units, answer: Answer) -> tuple[str, str, str, str]:
+def _row(found: Found) -> tuple[str, str, str, str]:
     name = printable(found.path) + (f" ({found.count} x)" if found.count > 1 else "")
     part = "–" if found.share is None else f"{share(found.share * found.count, 1)}%"
     formula = "; ".join(p.formula + (f" where {p.where}" if p.where else "") for p in found.pieces)
     return name, part, f"O({found.growth})" if found.growth else "–", formula or f"none: {found.reason}"
 
 
-def _notes(answer: Answer) -> list[str]:
+def notes(answer: Answer) -> list[str]:
+    """Sentences that a reader must see."""
     return [*answer.growth.scaling.notes, *answer.notes]
 
 
@@ -118,30 +119,31 @@ def to_markdown(answer: Answer, units: Units) -> str:
     """A list of what there is to say, and a table of modules."""
     parts = [MARKDOWN_MARK, f"**{in_markdown(words.subject(answer))}**", in_markdown(words.CONVENTIONS)]
     shown, last = [], ""
-    for label, text in _lines(answer, units):
+    for label, text in said(answer, units):
         last = label or last
         shown.append(f"- {in_markdown(label or last)}: {in_markdown(text)}")
     parts.append("\n".join(shown))
     if answer.by_module and answer.growth.modules:
-        rows = [[f"`{row[0]}`", *map(in_markdown, row[1:])] for row in _rows(answer, units)]
+        rows = [[f"`{row[0]}`", *map(in_markdown, row[1:])] for row in table_rows(answer)]
         head = ["module", "of all", "grows as", "formula"]
         parts.append(
             tabulate(rows, head, tablefmt="pipe", disable_numparse=True, colalign=["left", "right", "left", "left"])
         )
-    parts += [in_markdown(note) for note in _notes(answer)]
+    parts += [in_markdown(note) for note in notes(answer)]
     return "\n\n".join(parts) + "\n"
 
 
-def _rows(answer: Answer, units: Units) -> list[tuple[str, str, str, str]]:
-    return [_row(found, units, answer) for found in answer.growth.modules]
+def table_rows(answer: Answer) -> list[tuple[str, str, str, str]]:
+    """A row of cells for each module: its path, its part of the whole, its growth, its formula."""
+    return [_row(found) for found in answer.growth.modules]
 
 
 def to_latex(answer: Answer, units: Units) -> str:
     """The formula, its pieces and the terms that grow fastest as ``align*``; everything else as comments."""
     growth = answer.growth
-    said = [words.subject(answer), words.CONVENTIONS, words.exactness(answer)]
-    said += [f"{label}: {text}" for label, text in _lines(answer, units) if label in ("claimed", "verdict", "at")]
-    lines = [LATEX_MARK, *(f"% {printable(text)}" for text in (*said, *_notes(answer)))]
+    comments = [words.subject(answer), words.CONVENTIONS, words.exactness(answer)]
+    comments += [f"{label}: {text}" for label, text in said(answer, units) if label in ("claimed", "verdict", "at")]
+    lines = [LATEX_MARK, *(f"% {printable(text)}" for text in (*comments, *notes(answer)))]
     rows = [rf"\text{{{_escaped(answer.label)}}} &= {p.latex}{_where(p.where)}" for p in growth.whole.pieces]
     if not rows:
         return "\n".join([*lines, f"% no formula: {printable(growth.whole.reason)}"]) + "\n"
@@ -198,7 +200,7 @@ def to_json(answer: Answer) -> str:
         "claims": [_claim(judged) for judged in answer.claims],
         "extrapolations": [_extrapolation(found) for found in answer.extrapolations],
         "points": [{"sizes": dict(p.sizes), "count": p.count, "role": p.role} for p in scaling.points],
-        "notes": _notes(answer),
+        "notes": notes(answer),
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
