@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attnprof.analytic.binding import predicts
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
     from attnprof.api.calibration import calibrate
+    from attnprof.api.crosscheck import crosscheck
     from attnprof.api.opening import load_model
     from attnprof.api.scaling import Scaling, scaling
     from attnprof.api.serving import AttentionIO, Serving, attention_io, serving
@@ -64,6 +65,7 @@ _HOMES = {
     "Work": "attnprof.core.work",
     "calibrate": "attnprof.api.calibration",
     "attention_io": "attnprof.api.serving",
+    "crosscheck": "attnprof.api.crosscheck",
     "device": "attnprof.hardware.catalog",
     "devices": "attnprof.hardware.catalog",
     "serving": "attnprof.api.serving",
@@ -92,6 +94,7 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "check",
     "compare",
     "cost",
+    "crosscheck",
     "device",
     "devices",
     "fake_tensors",

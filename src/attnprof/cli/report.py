@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attnprof.cli import fitting, on_devices, options
+from attnprof.cli import crosschecking, fitting, on_devices, options
 from attnprof.cli.outputs import Outputs
 from attnprof.cli.showing import show
 from attnprof.reports.view import View
@@ -27,6 +27,7 @@ def report(
     trace: options.Trace = None,
     flame: options.Flame = None,
     weight: options.Weight = None,
+    crosscheck: crosschecking.CrosscheckOfSaved = None,
     form: options.Form = None,
     output: options.Output = None,
     force: options.Force = False,
@@ -44,6 +45,7 @@ def report(
     Example: attnprof report run.json --device a100-80gb-sxm,h100-sxm --plot roofline.png
     """
     view = View.of(by=by, depth=depth, sort=sort, top=top, phase=phase, units=units)
+    crosschecking.refuse_for_saved(crosscheck)
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
     outputs = Outputs.of(
         view,

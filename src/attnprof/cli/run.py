@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from attnprof import api
-from attnprof.cli import fitting, on_devices, options, target
+from attnprof.cli import crosschecking, fitting, on_devices, options, saved, target
 from attnprof.cli import inputs as input_specs
 from attnprof.cli.outputs import Outputs
 from attnprof.cli.request import Request
@@ -25,7 +25,8 @@ def run(
         typer.Argument(
             metavar="TARGET",
             help="file.py:callable or package.module:callable. Called without arguments, it returns a module, "
-            "(module, args) or (module, args, kwargs).",
+            "(module, args) or (module, args, kwargs). Or a file of a model: a torch.export program, TorchScript, "
+            "weights with --model, a Hugging Face folder or config.json.",
             show_default=False,
         ),
     ],
@@ -59,6 +60,7 @@ def run(
     generate: options.Generate = None,
     time: options.Time = False,
     time_steps: options.TimeSteps = None,
+    crosscheck: crosschecking.Crosscheck = None,
     fake: Annotated[
         bool, typer.Option("--fake", help="Build and run on fake tensors: no memory, no arithmetic, any size.")
     ] = False,
@@ -68,6 +70,12 @@ def run(
             "--train/--eval", help="Put the model in this mode. Default: as the target left it.", show_default=False
         ),
     ] = None,
+    dims: saved.Dim = None,
+    model: saved.ModelText = None,
+    trust_pickle: saved.TrustPickle = False,
+    task: saved.Task = None,
+    batch: saved.Batch = None,
+    seq: saved.Seq = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
     strict_prediction: options.StrictPrediction = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and of the --input values.")] = 0,
@@ -88,6 +96,7 @@ def run(
     view = View.of(by=by, depth=depth, sort=sort, top=top, phase=phase, units=units)
     if not 0 <= seed < 2**63:
         raise AttnprofError(f"seed {seed} is not a number from 0 to 2**63 - 1.")
+    tools = crosschecking.tools_of(crosscheck, view)
     specs = [input_specs.parse(text) for text in inputs or []]
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
     outputs = Outputs.of(
@@ -121,8 +130,19 @@ def run(
             raise AttnprofError("generation runs in evaluation mode: leave out --train.")
     steps = layer_times.check(time if time_steps is None else time_steps, fake=fake, generate=generate is not None)
     torch.manual_seed(seed)
-    with their_own(f"importing {target_text}"):
-        found = target.find(target_text)
+    found: target.Found | saved.Saved | None = saved.of(
+        target_text,
+        dims=dims or [],
+        model=model,
+        trust_pickle=trust_pickle,
+        task=task,
+        batch=batch,
+        seq=seq,
+        fake=fake,
+    )
+    if found is None:
+        with their_own(f"importing {target_text}"):
+            found = target.find(target_text)
     loss_function = None
     if loss is not None:
         with their_own(f"importing {loss}"):
@@ -154,7 +174,8 @@ def run(
         raise
     report = counting.report()
     report.devices = devices
-    show(report, outputs)
+    with crosschecking.crosschecked(report, tools, request, made):
+        show(report, outputs)
     if not outputs.is_data:
         fitting.show(chain([stepped] if stepped else [], fitting.verdicts(report, devices, view, request, made)))
     if strict:

@@ -20,7 +20,14 @@ from attnprof.analysis.training import Training
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.cost import Cost
 from attnprof.core.errors import AttnprofError
-from attnprof.reports import crosscheck, crosscheck_records, layer_time_records, layer_times, pace_records, roofline_records
+from attnprof.reports import (
+    crosscheck,
+    crosscheck_records,
+    layer_time_records,
+    layer_times,
+    pace_records,
+    roofline_records,
+)
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.columns import Column, Columns, Line, layouts
 from attnprof.reports.latex import in_latex, tabular

@@ -23,13 +23,18 @@ _ONLY_TRACED = "ran only while the model was traced"
 _NOT_TRACED = "did not run while the model was traced"
 
 
+#: How often a module ran an op.
+_Calls = Counter[tuple[str, OpSignature]]
+
+
 def entries(trace: Trace, priced: Sequence[PricedOp], reading: Reading, places: Places) -> Entries:
     """Every node with why its number is not that of the ops in it, and the ops that ran in only one of the runs."""
     found: Entries = Counter()
     ran = _ran(trace, reading.phases)
-    traced: Counter[tuple[str, OpSignature]] = Counter()
+    traced: _Calls = Counter()
+    foreign = _foreign(places)
     for said in reading.said:
-        module = places.nearest(max(said.modules, key=len))
+        module = _runner(places.nearest(max(said.modules, key=len)), said, traced, ran, foreign)
         inner = []
         for op in said.inner or ():
             if not _is_of_sizes(op) or traced[module, op] < ran[module, op]:
@@ -47,8 +52,8 @@ def entries(trace: Trace, priced: Sequence[PricedOp], reading: Reading, places: 
 def _elsewhere(
     trace: Trace,
     priced: Sequence[PricedOp],
-    traced: Counter[tuple[str, OpSignature]],
-    ran: Counter[tuple[str, OpSignature]],
+    traced: _Calls,
+    ran: _Calls,
 ) -> Iterator[tuple[Entry, int]]:
     """Ops that ran in only one of the two runs, but for those in whose place as much other work ran in the same module.
 
@@ -71,9 +76,27 @@ def _elsewhere(
             yield Entry(module, op.op, (("path", reason, sign * flops),)), abs(net)
 
 
-def _ran(trace: Trace, phases: tuple[str, ...]) -> Counter[tuple[str, OpSignature]]:
+def _foreign(places: Places) -> dict[str, list[str]]:
+    """By module: those that it ran though they are no part of the model, such as one that it makes for each call."""
+    found: dict[str, list[str]] = {}
+    for name, parent in places.parents.items():
+        if name.rpartition(".")[2].startswith("("):
+            found.setdefault(parent.fqn, []).append(name)
+    return found
+
+
+def _runner(module: str, said: Said, traced: _Calls, ran: _Calls, foreign: dict[str, list[str]]) -> str:
+    """The module that ran a node: ``module``, or one in it that the trace has no scope for and that ran these ops."""
+    for other in foreign.get(module, ()):
+        for op in said.inner or ():
+            if traced[module, op] >= ran[module, op] and traced[other, op] < ran[other, op]:
+                return other
+    return module
+
+
+def _ran(trace: Trace, phases: tuple[str, ...]) -> _Calls:
     """How often each module ran each op in these phases."""
-    found: Counter[tuple[str, OpSignature]] = Counter()
+    found: _Calls = Counter()
     for (signature, scope), calls in trace.counts().items():
         where = trace.scopes[scope]
         if where.phase in phases:
