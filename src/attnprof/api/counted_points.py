@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from attnprof.recovery.space import UnmeasurableError
 if TYPE_CHECKING:
     from torch import nn
 
+    from attnprof.analysis.memory import MemorySummary
     from attnprof.api.report import Report
 
 #: quantity, phase, path of the module ("" for the whole).
@@ -24,6 +25,8 @@ Key = tuple[str, str, str]
 Counts = dict[Key, int]
 Build = Callable[..., Any]
 _PHASES = ("forward", "backward", "recompute")
+#: Calls of an op in one module that are told apart when the peak is looked for.
+_CALLS_APART = 16
 #: Runs of a model that looks at values, from different weights and inputs, to see whether they count the same.
 _SEEDS = 2
 
@@ -124,7 +127,52 @@ def counts_of(report: Report) -> Counts:
             for name in {path, starred(path)}:
                 found["saved", "all", name] += size
         found["peak", "all", ""] = report.memory.peak.bytes
+        for place, size in _live(report, report.memory).items():
+            found["live", "all", place] = size
     return dict(found)
+
+
+def _live(report: Report, memory: MemorySummary) -> dict[str, int]:
+    """The most bytes live at each place: an op of a module, of layers as of one, and the how-manieth call there.
+
+    One of them is the peak; which one depends on the sizes.
+    """
+    trace, found = report.trace, dict[str, int]()
+    names = [f"{scope.phase} {trace.modules[scope.module].fqn} " for scope in trace.scopes]
+    ends = _first_and_last([record.fqn for record in trace.modules])
+    calls: Counter[str] = Counter()
+    places: list[str] = []
+    for signature, scope in zip(trace.event_signatures, trace.event_scopes, strict=True):
+        place = names[scope] + trace.signatures[signature].op
+        calls[place] += 1
+        phase, path, op = place.split(" ")
+        places.append(f"{phase} {ends.get(path, path)} {op} {min(calls[place], _CALLS_APART)}")
+    places.append("end")
+    timeline = memory.timeline
+    for event, size in zip(timeline.events, timeline.totals, strict=True):
+        place = places[min(event, len(places) - 1)]
+        found[place] = max(found.get(place, 0), size)
+    return found
+
+
+def _first_and_last(names: Sequence[str]) -> dict[str, str]:
+    """Paths with layers as ``first``, ``last`` or ``*``: what is live grows, or falls, from one layer to the next."""
+    last: dict[str, int] = {}
+    for name in names:
+        parts = name.split(".")
+        for i, part in enumerate(parts):
+            if part.isdigit():
+                above = starred(".".join(parts[:i]))
+                last[above] = max(last.get(above, 0), int(part))
+    found = {}
+    for name in names:
+        parts = name.split(".")
+        for i, part in enumerate(parts):
+            if part.isdigit():
+                end = last[starred(".".join(name.split(".")[:i]))]
+                parts[i] = "first" if part == "0" else "last" if int(part) == end else "*"
+        found[name] = ".".join(parts)
+    return found
 
 
 def starred(path: str) -> str:
@@ -132,7 +180,7 @@ def starred(path: str) -> str:
     return re.sub(r"(?<![^.])\d+(?![^.])", "*", path)
 
 
-def paths(points: Sequence[Counts], quantity: str, phase: str) -> list[str]:
+def paths(points: Sequence[Mapping[Key, int]], quantity: str, phase: str) -> list[str]:
     """The modules there are at every point; layers as one where some points have more of them than others."""
     found = [{path for q, p, path in counts if (q, p) == (quantity, phase) and path} for counts in points]
     every, some = set.intersection(*found), set.union(*found)

@@ -12,7 +12,8 @@ from attnprof.api.zoo_builds import of_zoo
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.sizes import one_of
 from attnprof.recovery.domain import Domain, domain
-from attnprof.recovery.outcome import Outcome, Point, Sizes
+from attnprof.recovery.maximum import maximum
+from attnprof.recovery.outcome import Formula, Outcome, Point, Sizes
 from attnprof.recovery.recover import Recovery
 from attnprof.recovery.scaling import OF_NO_PHASE, PHASES, QUANTITIES, Phase, Quantity, Scaling
 
@@ -36,9 +37,9 @@ def scaling(
     ``sizes`` says what varies: of a ``range`` any size is counted that helps, of a list only those in it.
 
     ``of``: ``flops``, ``matmul``, ``vector`` (FLOPs), ``bytes`` (traffic), ``saved`` (kept for the backward), ``peak``
-    (most bytes live at once). ``phase``: ``forward``, ``backward``, ``recompute`` or ``all``, which runs a backward too.
-    ``modules`` asks for a formula of each module besides. ``told`` is called before each run with its sizes and how many
-    runs there were.
+    (most bytes live at once). ``phase``: ``forward``, ``backward``, ``recompute`` or ``all``; all but the first run a
+    backward. ``modules`` asks for a formula of each module besides. ``told`` is called before each run with its sizes
+    and how many runs there were.
 
     Raises :class:`AttnprofError` for a symbol ``build`` does not take, for one size alone, and for sizes at which the
     model fails, with its error.
@@ -118,9 +119,17 @@ class _Model:
 
 def _outcome(points: CountedPoints, recovery: Recovery, key: Key) -> Outcome:
     """The formula, unless runs at the same sizes came to different counts."""
-    if not recovery.space.anchors:
-        recovery.space.find_anchor()
-    return points.data_dependent(key) or recovery.outcome(key)
+    recovery.survey()
+    if (spread := points.data_dependent(key)) is not None:
+        return spread
+    if key[0] == "peak":
+        counted = recovery.space.counted.values()
+        places = {one: None for counts in counted for one in counts if one[0] == "live"}
+        largest = maximum(recovery, key, list(places))
+        if isinstance(largest, Formula):
+            return largest
+    found = recovery.outcome(key)
+    return points.data_dependent(key) or found
 
 
 def _model(

@@ -33,7 +33,7 @@ class Line:
         self.alone = len(space.names) == 1
         self._divided: list[Atom] = []  # rounded quotients that were found
 
-    def pick(self, many: int) -> list[int]:
+    def pick(self, many: int = _FEW) -> list[int]:
         """Sizes that were counted: at least so many where there are as many, spread, even and odd."""
         for _ in range(8):
             known = self.known()
@@ -63,15 +63,18 @@ class Line:
     def _sizes(self, size: int) -> dict[str, int]:
         return {**self.anchor, self.name: size}
 
-    def basis(self, key: Hashable) -> list[Monomial] | None:
-        """The functions of the size that the count is a sum of; None if nothing of the stated basis fits."""
+    def basis(self, key: Hashable, plain: bool = False) -> list[Monomial] | None:
+        """The functions of the size that the count is a sum of; None if nothing of the stated basis fits.
+
+        ``plain``: polynomials alone are tried.
+        """
         self.pick(_FEW)
         found = self._fit(_polynomials(self.name), key)
-        if found is None:
+        if found is None and not plain:
             self.pick(_MORE)
             found = self._fit(_polynomials(self.name), key)
         for family in (self._smooth, self._quotients_by, self._divided_by, self._by_pieces):
-            if found is None:
+            if found is None and not plain:
                 found = self._confirmed(family, key)
         return None if found is None else list(found) or [ONE]
 
@@ -200,10 +203,12 @@ def _under(name: str, names: Sequence[str], points: Sequence[Sizes]) -> Iterator
     plain = [of(name, power) for power in range(3)]
     for other in names:
         for kind in ("ceil", "floor"):
-            atom = Atom(kind, other, Bound(names=(name,)))  # type: ignore[arg-type]
+            atom = Atom(kind, other, Bound(names=(name,)))
             if other != name and len({atom.at(sizes) for sizes in points}) >= _VALUES:
                 quotient = monomial({atom: 1})
-                yield [*plain, *(times(power, quotient) for power in plain)]
+                single = [*plain, *(times(power, quotient) for power in plain)]
+                yield single
+                yield [*single, *(times(power, times(quotient, quotient)) for power in plain)]
 
 
 def _rounded(name: str, names: Sequence[str], anchor: Sizes) -> Iterator[Atom]:

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 _DEGREE = 3
 #: Points that are added before it is given up, and pieces that are looked for.
@@ -53,7 +54,7 @@ def pieces(there: Sequence[int], known: Sequence[int], count: Callable[[int], in
 
 
 def _segments(points: list[tuple[int, int]]) -> tuple[list[list[tuple[int, int]]], tuple[int, int] | None]:
-    """The points, from the right, in as long stretches as lie on a polynomial; and the ends of one that is too short."""
+    """The points, from the right, in stretches on one polynomial each; and the ends of one that is too short."""
     found: list[list[tuple[int, int]]] = []
     end = len(points)
     while end:
@@ -103,9 +104,10 @@ def _narrow(
     count: Callable[[int], int | None],
 ) -> int | None:
     """Count between neighbouring pieces until they touch; a size at which neither is right ends it and is returned."""
-    for left, right in zip(segments, segments[1:], strict=False):
+    for left, right in pairwise(segments):
         one, other = _polynomial(left), _polynomial(right)
-        assert one is not None and other is not None
+        assert one is not None
+        assert other is not None
         low, high = bisect_left(there, left[-1][0]), bisect_left(there, right[0][0])
         while high - low > 1:
             middle = (low + high) // 2
@@ -128,9 +130,10 @@ def _described(there: Sequence[int], counts: dict[int, int], segments: Sequence[
     breaks: list[tuple[int, tuple[int, ...]]] = []
     degree = 0
     parts, _ = _segments(sorted(counts.items()))
-    for left, right in zip(parts, parts[1:], strict=False):
+    for left, right in pairwise(parts):
         one, other = _polynomial(left), _polynomial(right)
-        assert one is not None and other is not None
+        assert one is not None
+        assert other is not None
         last = left[-1][0]
         meets = tuple(x for x in (last, last + 1, last - 1) if _at(one, left, x) == _at(other, right, x))
         breaks.append((last, meets))

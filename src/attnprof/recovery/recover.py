@@ -7,6 +7,7 @@ points that are drawn for that alone.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,15 +21,26 @@ from attnprof.recovery.space import Counts, Point, Space, TooManyRunsError
 from attnprof.recovery.written import with_one, written
 
 #: Points drawn to check formulas on; sizes of a list that are all counted where nothing else varies.
-HELD_OUT = 3
+HELD_OUT = 4
+#: Powers that look alike along a line of few sizes, from one to another, and choices of them that are tried.
+_ALIKE = ((0, 0), (-1, 0), (0, 1), (-1, 1), (0, 2))
+_CHOICES = 40
+#: Sizes of a line that tell less than this many functions apart.
+_THIN = 5
 _ALL_LISTED = 64
 BASIS = "polynomials up to degree 4, inverse powers, min, ceil and floor of quotients, log2, pieces between breakpoints"
+#: Terms that may wait for another size to be told apart.
+_UNTOLD = 120
 #: Symbol -> the functions of it that a count is made of.
 _Bases = Mapping[str, Sequence[Monomial]]
 
 
 class NoFitError(Exception):
     """Nothing of the basis fits; the message says where that showed."""
+
+
+class TooFewError(NoFitError):
+    """The points that can be counted do not determine the coefficients."""
 
 
 @dataclass
@@ -50,12 +62,17 @@ class Recovery:
         self._known: dict[tuple[int, ...], Outcome] = {}
         self._used: dict[Hashable, list[Point]] = {}
 
-    def outcome(self, key: Hashable) -> Outcome:
-        """The formula of a key, or why there is none. Raises :class:`AttnprofError` if the model fails everywhere."""
+    def outcome(self, key: Hashable, plain: bool = False) -> Outcome:
+        """The formula of a key, or why there is none. Raises :class:`AttnprofError` if the model fails everywhere.
+
+        ``plain``: polynomials alone are tried, which takes fewer points where there is no formula.
+        """
         if not self.space.anchors:
             self.space.find_anchor()
         if self._counts(key) not in self._known:
-            found = self._outcome(key)
+            found = self._outcome(key, plain)
+            if plain and not isinstance(found, Formula):
+                return found
             self._known[self._counts(key)] = found
         return self._known[self._counts(key)]
 
@@ -63,23 +80,21 @@ class Recovery:
         """All counts of a key that there are: what has the same ones has the same formula."""
         return tuple(counts.get(key, 0) for counts in self.space.counted.values())
 
-    def _outcome(self, key: Hashable) -> Outcome:
+    def _outcome(self, key: Hashable, plain: bool) -> Outcome:
         reason: Exception = NoFitError("there is nothing to count.")
-        bases: _Bases = {}
-        try:
-            for attempt in (self._along_lines, self._closed, self._along_other_lines):
-                try:
-                    bases = attempt(key, bases)
-                    combination, used = self._combined(key, bases)
-                    formula = written(combination, used, self._checked(key, combination, used))
-                    return self._with_ones(key, formula)
-                except NoFitError as error:
-                    reason = error
-                    if len(self.domains) < 2:
-                        break
-        except TooManyRunsError as error:
-            reason = NoFitError(f"no formula was found within {error}.")
-        return NoFormula(str(reason))
+        attempts = self._attempts(key, plain)
+        while True:
+            try:
+                bases = next(attempts, None)
+                if bases is None:
+                    return NoFormula(str(reason))
+                combination, used = self._combined(key, bases)
+                formula = written(combination, used, self._checked(key, combination, used))
+                return self._with_ones(key, formula)
+            except NoFitError as error:
+                reason = error
+            except TooManyRunsError as error:
+                return NoFormula(f"no formula was found within {error}.")
 
     def made_from(self, key: Hashable) -> list[Sizes]:
         """The points that the formula of a key was made from; all there are where there is none."""
@@ -90,40 +105,65 @@ class Recovery:
     def limits(self) -> Iterator[str]:
         """Sentences on where the model fails: formulas are of sizes at which it works."""
         if self.space.failed:
-            rules = ", ".join(map(str, self.space.rules))
-            yield f"Formulas are of {rules or 'sizes at which the model works'}: {self.space.failure()}"
+            rules = " and ".join(map(str, self.space.rules))
+            where = f"with {rules}" if rules else "at which the model works"
+            failure = str(self.space.failure()).removeprefix("the model fails ")
+            yield f"The formulas are for sizes {where}; elsewhere it fails, {failure}"
+
+    def survey(self) -> None:
+        """Count what any formula needs first: along each size, and points to check on."""
+        if not self.space.anchors:
+            self.space.find_anchor()
+        for name in self.space.names:
+            self._line(name, self.space.anchors[0]).pick()
+        self._draw()
 
     # What a count may be made of
 
-    def _along_lines(self, key: Hashable, _: _Bases) -> _Bases:
-        return {name: self._basis(key, name, self.space.anchors[0]) for name in self.space.names}
-
-    def _closed(self, key: Hashable, bases: _Bases) -> _Bases:
-        """The same with all lower powers: at the anchor a term may have come to nothing."""
-        return {name: _closed(name, found) for name, found in bases.items()}
-
-    def _along_other_lines(self, key: Hashable, bases: _Bases) -> _Bases:
-        """With what is found along lines elsewhere: at the anchor one of several cases may be missing."""
-        if len(self.space.anchors) < 2 and not self.space.find_anchor():
-            raise NoFitError(f"no formula of the basis fits ({BASIS}).")
-        other = self.space.anchors[1]
-        return {
-            name: sorted({*found, *_closed(name, self._basis(key, name, other))}, key=repr)
+    def _attempts(self, key: Hashable, plain: bool) -> Iterator[_Bases]:
+        """Functions of each size, of which the count may be a sum of products, the likeliest first."""
+        first = self.space.anchors[0]
+        bases = {name: self._basis(key, name, first, plain) for name in self.space.names}
+        yield bases
+        if len(bases) < 2:
+            return
+        # At the anchor a term may have come to nothing: with all lower powers. Along a line of few sizes several
+        # functions look alike: with each of them.
+        ways = [
+            [_closed(name, basis, *least) for least in (_ALIKE if self._is_thin(name) else _ALIKE[:1])]
+            for name, basis in bases.items()
+        ]
+        choices = sorted(itertools.product(*ways), key=lambda choice: sum(map(len, choice)))
+        for choice in choices[:_CHOICES]:
+            yield dict(zip(bases, choice, strict=True))
+        # At the anchor one of several cases may be missing: with what is found along lines elsewhere.
+        if plain or (len(self.space.anchors) < 2 and not self.space.find_anchor()):
+            return
+        yield {
+            name: sorted({*found, *_closed(name, self._basis(key, name, self.space.anchors[1]))}, key=repr)
             for name, found in bases.items()
         }
 
-    def _basis(self, key: Hashable, name: str, anchor: Point) -> Sequence[Monomial]:
-        line = self._lines.setdefault((anchor, name), Line(self.space, name, anchor))
-        found = line.basis(key)
+    def _is_thin(self, name: str) -> bool:
+        """Whether the line of a symbol has few sizes."""
+        return len(self._line(name, self.space.anchors[0]).known()) < _THIN
+
+    def _basis(self, key: Hashable, name: str, anchor: Point, plain: bool = False) -> Sequence[Monomial]:
+        line = self._line(name, anchor)
+        found = line.basis(key, plain)
         if found is None:
             raise NoFitError(f"no formula of the basis fits how it grows with {name} ({BASIS}), {_at(line.known())}.")
         return found
+
+    def _line(self, name: str, anchor: Point) -> Line:
+        return self._lines.setdefault((anchor, name), Line(self.space, name, anchor))
 
     # Coefficients
 
     def _combined(self, key: Hashable, bases: _Bases) -> tuple[Combination, int]:
         """The coefficients of products of the bases, and the number of points that they were made from."""
-        order = sorted(bases, key=lambda name: -max((len(a.names) for p in bases[name] for a, _ in p), default=0))
+        joint = {name: max((len(a.names) for p in bases[name] for a, _ in p), default=0) for name in bases}
+        order = sorted(bases, key=lambda name: (self._is_thin(name), -joint[name]))
         products: Sequence[Monomial] = [ONE]
         included: list[str] = []
         solved: tuple[Combination, int] | None = None
@@ -135,9 +175,14 @@ class Recovery:
             is_told = len(products) == 1 or len(own) == 1  # nothing to choose from: all terms are there
             products = sorted({times(a, b) for a in products for b in own}, key=repr)
             solved = None
-            if not is_told:
+            if is_told:
+                continue
+            try:
                 solved = self._solved(key, products, included)
                 products = list(solved[0]) or [ONE]
+            except TooFewError:
+                if name == order[-1] or len(products) > _UNTOLD:
+                    raise  # else the sizes that join next may tell them apart
         return solved or self._solved(key, products, included)
 
     def _solved(self, key: Hashable, basis: Sequence[Monomial], included: Sequence[str]) -> tuple[Combination, int]:
@@ -164,7 +209,7 @@ class Recovery:
                 right.append(fresh.get(key, 0))
                 used.append(point)
         if not system.is_full:
-            raise NoFitError(
+            raise TooFewError(
                 f"the sizes of {', '.join(included)} that can be counted are too few to tell {len(basis)} terms apart."
             )
         coefficients = system.solve(right)
@@ -220,9 +265,7 @@ class Recovery:
         last = tuple(domain.last for domain in self.domains)
         if space.count(last) is not None:
             self._drawn.append(last)
-        for point in space.random(space.names):
-            if len(self._drawn) >= HELD_OUT:
-                break
+        while len(self._drawn) < HELD_OUT and (point := space.unlike()) is not None:
             if space.count(point) is not None:
                 self._drawn.append(point)
         self._drawn = self._drawn or [last]
@@ -274,9 +317,9 @@ def _apart(product: Monomial, included: Iterable[str]) -> Monomial:
     return tuple((atom, power) for atom, power in product if not atom.names & known)
 
 
-def _closed(name: str, basis: Iterable[Monomial]) -> list[Monomial]:
+def _closed(name: str, basis: Iterable[Monomial], lowest: int = 0, highest: int = 0) -> list[Monomial]:
     """With all powers of a size that are less, down to 0 (or up, of inverses), times what other functions there are."""
-    powers, others = {0}, {ONE}
+    powers, others = {*range(lowest, highest + 1)}, {ONE}
     for product in basis:
         for atom, power in product:
             if atom.kind == "size":

@@ -29,8 +29,8 @@ class Scaling:
     ``fixed`` are arguments of ``build`` that did not vary. ``outcome`` is a :class:`Formula`, or says why there is
     none. ``modules`` has the same for each module by its path, with what is below it; paths of layers that
     not every point has are summed, their numbers written ``*``. ``points`` are the counts behind the outcome;
-    ``runs`` is how many runs of the model that took in all, those for other quantities included. ``notes`` are sentences
-    that a reader must see.
+    ``runs`` is how many runs of the model that took in all, those for other quantities included. ``notes`` are
+    sentences that a reader must see.
     """
 
     domains: Mapping[str, Domain]

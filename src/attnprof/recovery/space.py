@@ -20,6 +20,8 @@ Point: TypeAlias = tuple[int, ...]
 _LOOKED_AT = 4096
 #: Points at which a model may fail before it is given up, and points that may be counted.
 _FAILURES, _RUNS = 400, 600
+#: Failures that make a rule believed, and points that are counted for it.
+_EVIDENCE, _QUESTIONS = 3, 24
 #: Failures with the same message after which it is given up, if nothing worked.
 _ALIKE = 30
 
@@ -49,6 +51,7 @@ class Space:
         self.counted: dict[Point, Counts] = {}
         self.failed: dict[Point, Exception] = {}
         self.rules: list[Rule] = []
+        self._believed: set[Rule] = set()  # no point is there to question them with
         self.draw = random.Random(0)
         #: Points from which one size at a time is varied; sizes that do not vary are as in the first.
         self.anchors: list[Point] = []
@@ -68,6 +71,12 @@ class Space:
             return None
         if len(self.counted) >= _RUNS:
             raise TooManyRunsError(f"{_RUNS} points")
+        found = self._measured(point)
+        if self.counted:
+            self._question()
+        return found
+
+    def _measured(self, point: Point) -> Counts | None:
         try:
             found = self.measure(self.sizes(point))
         except UnmeasurableError as failure:
@@ -77,9 +86,34 @@ class Space:
                 raise self.failure() from failure.error
             return None
         self.counted[point] = found
-        if any(not rule.allows(self.sizes(point)) for rule in self.rules):
+        if not self.allows(point):
             self._learn()
         return found
+
+    def _question(self) -> None:
+        """Break each rule that was learned, and no other, until it has failed often enough to be believed."""
+        for _ in range(_QUESTIONS):
+            rule = next((rule for rule in self.rules if self._evidence(rule) < _EVIDENCE), None)
+            if rule is None:
+                return
+            others = [other for other in self.rules if other != rule]
+            for _ in range(1000):
+                point = tuple(self.draw.choice(_looked_at(domain)) for domain in self.domains)
+                sizes = self.sizes(point)
+                fresh = point not in self.failed and point not in self.counted
+                if fresh and not rule.allows(sizes) and all(other.allows(sizes) for other in others):
+                    self._measured(point)
+                    break
+            else:
+                self._believed.add(rule)
+
+    def _evidence(self, rule: Rule) -> int:
+        """Failures that no other rule explains."""
+        if rule in self._believed:
+            return _EVIDENCE
+        others = [other for other in self.rules if other != rule]
+        broken = (self.sizes(point) for point in self.failed)
+        return sum(not rule.allows(sizes) and all(other.allows(sizes) for other in others) for sizes in broken)
 
     def allows(self, point: Point) -> bool:
         """Whether no rule that was learned says that the model fails there."""
@@ -94,10 +128,9 @@ class Space:
         """The first failure of the model, as a sentence."""
         point, error = next(iter(self.failed.items()))
         where = ", ".join(f"{name}={size}" for name, size in self.sizes(point).items())
-        more = f" and at {len(self.failed) - 1} other points" if len(self.failed) > 1 else ""
         told = str(error).strip().partition("\n")[0]
         what = f"{type(error).__name__}: {told}" if told else type(error).__name__
-        return AttnprofError(f"the model fails at {where}{more}: {what.rstrip('.')}.")
+        return AttnprofError(f"the model fails at {where}: {what.rstrip('.')}.")
 
     # Choosing points
 
@@ -167,6 +200,15 @@ class Space:
     def is_off_lines(self, point: Point) -> bool:
         """Whether a point differs from every anchor in more than one size."""
         return all(sum(a != b for a, b in zip(point, anchor, strict=True)) > 1 for anchor in self.anchors)
+
+    def unlike(self) -> Point | None:
+        """A point, of some at random, of which as many pairs of sizes as possible were not counted together yet."""
+        seen = {(i, j, point[i], point[j]) for point in self.counted for i in range(len(point)) for j in range(i + 1)}
+
+        def fresh(point: Point) -> int:
+            return sum((i, j, point[i], point[j]) not in seen for i in range(len(point)) for j in range(i + 1))
+
+        return max(itertools.islice(self.random(self.names), 64), key=fresh, default=None)
 
     def random(self, names: Sequence[str]) -> Iterator[Point]:
         """Points not yet counted in which these symbols vary and the others are as in the first anchor."""

@@ -64,7 +64,8 @@ def with_one(formula: Formula, name: str, there: Formula) -> Formula:
     """A formula with another one for a size of 1."""
     one, more = Eq(symbol(name), Integer(1)), Gt(symbol(name), Integer(1))
     pieces = [Piece(piece.expression, _both(one, piece.condition)) for piece in there.pieces]
-    pieces += [Piece(piece.expression, _both(more, piece.condition)) for piece in formula.pieces]
+    rest = [piece for piece in formula.pieces if one not in And.make_args(piece.condition)]
+    pieces += [Piece(piece.expression, _both(more, piece.condition)) for piece in rest]
     return Formula(tuple(pieces), formula.runs + there.runs, formula.held_out + there.held_out)
 
 
