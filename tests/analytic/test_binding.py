@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import attnprof
+from attnprof.analysis.comparison import PredictionError
 from attnprof.analysis.report import Report
 from attnprof.analytic.binding import Given, Input, Recorded, binding
 from attnprof.analytic.theory import theory
@@ -312,11 +313,30 @@ def test_a_user_may_know_no_formula_for_some_calls() -> None:
     assert [(c.formula, c.predicted) for c in report.comparisons] == [("", 0)]
 
 
+def gives_no_prediction(module: Any, call: Given) -> Any:
+    return 3
+
+
+def raises(module: Any, call: Given) -> Any:
+    return {}["heads"]
+
+
 @pytest.mark.usefixtures("bound")
-def test_what_a_user_gives_must_be_a_prediction() -> None:
-    attnprof.predicts(Mine)(lambda module, call: 3)  # type: ignore[arg-type,return-value]
-    with pytest.raises(TypeError, match=r"must give a Prediction or None, not a int\."):
-        _ = attnprof.run(Mine(), (torch.randn(B, 4, D),)).comparisons
+@pytest.mark.parametrize(
+    ("mine", "reason"),
+    [
+        (gives_no_prediction, "must give a Prediction or None, not a int"),
+        (raises, "raised KeyError: 'heads'"),
+    ],
+)
+def test_a_formula_of_a_user_that_fails_costs_no_report(mine: Any, reason: str) -> None:
+    attnprof.predicts(Mine)(mine)
+    report = attnprof.run(nn.Sequential(Mine()), (torch.randn(B, 4, D),))
+    where = f"(test_binding.py:{mine.__code__.co_firstlineno})"
+    assert report.theory.reasons == {"0": f"its formula {mine.__name__} {where} {reason}"}
+    assert reason in " ".join(str(report).split())
+    with pytest.raises(PredictionError, match=mine.__name__):
+        attnprof.run(Mine(), (torch.randn(B, 4, D),), strict_prediction=True)
 
 
 @pytest.mark.parametrize(("wrong", "said"), [("Mine", "package.Mine"), (3, "not 3")])

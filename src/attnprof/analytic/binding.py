@@ -180,12 +180,13 @@ Write = Callable[[Recorded, Given], Prediction | None]
 class Binding:
     """A formula of a class. ``own``: it has the ops of the module itself, not those of the modules in it.
 
-    ``stops``: it can tell what a call that stopped early ran.
+    ``stops``: it can tell what a call that stopped early ran. ``users``: a user wrote it.
     """
 
     write: Write
     own: bool = False
     stops: bool = True
+    users: bool = False
 
 
 _known: dict[tuple[str, str], Binding] = {}
@@ -225,7 +226,7 @@ def predicts(kind: type | str) -> Callable[[Write], Write]:
     def enter(write: Write) -> Write:
         if not callable(write):
             raise AttnprofError(f"predicts() goes above a function of a module and a call, not {write!r}.")
-        _users[home, class_name] = Binding(write, stops=False)
+        _users[home, class_name] = Binding(write, stops=False, users=True)
         return write
 
     return enter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from attnprof.analytic.binding import Binding, Given, Recorded, binding
 from attnprof.analytic.prediction import KINDS, Phase, Prediction, Quantity
@@ -86,14 +87,28 @@ def theory(module: Recorded) -> Theory | None:
 
 
 def _written(bound: Binding, module: Recorded, given: Given) -> Prediction | None:
-    """What the formula of a class says of a call; raises TypeError for a user's that gives something else."""
-    prediction = bound.write(module, given)
+    """What the formula of a class says of a call.
+
+    Raises :class:`AttnprofError` where a user's fails, whatever with: what was measured is there all the same.
+    """
+    try:
+        prediction = bound.write(module, given)
+    except AttnprofError:
+        raise
+    except Exception as error:
+        if not bound.users:
+            raise
+        raise AttnprofError(f"{_whose(bound)} raised {type(error).__name__}: {error}") from error
     if prediction is not None and not isinstance(prediction, Prediction):
-        raise TypeError(
-            f"the function that predicts {module.home}.{module.class_name} must give a Prediction or None, "
-            f"not a {type(prediction).__name__}."
-        )
+        raise AttnprofError(f"{_whose(bound)} must give a Prediction or None, not a {type(prediction).__name__}.")
     return prediction
+
+
+def _whose(bound: Binding) -> str:
+    """The function that a user wrote, and where."""
+    code = getattr(bound.write, "__code__", None)
+    where = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
+    return f"its formula {getattr(bound.write, '__name__', repr(bound.write))}{where}"
 
 
 def _stopped(bound: Binding, module: Recorded, call: Call) -> Given | None:
