@@ -25,7 +25,7 @@ class Kind(enum.Enum):
     EXPORTED = "a torch.export program"
     SCRIPTED = "a TorchScript archive"
     TORCH_SAVE = "a file of torch.save"  # a zip archive with a pickle: a state_dict, or a pickled model
-    TORCH_SAVE_LEGACY = "a file of torch.save's old format"  # bare pickles, one after the other, or a tar archive
+    TORCH_SAVE_LEGACY = "a file of torch.save's old format"  # bare pickles, one after the other
     SAFETENSORS = "a safetensors file"
     SHARDS = "an index of sharded weights"
     HUGGING_FACE = "a Hugging Face configuration"  # a folder with a config.json, or that file
@@ -77,7 +77,9 @@ def _kind_of_file(path: Path, file: BinaryIO, size: int) -> Kind:
         return Kind.TORCH_SAVE_LEGACY
     _refuse_foreign(path, head)
     if _is_tar(path):
-        return Kind.TORCH_SAVE_LEGACY
+        raise AttnprofError(
+            f"{path} is a tar archive, as PyTorch wrote before 0.1.10; load it with such a PyTorch, or unpack it."
+        )
     raise AttnprofError(
         f"{path} is no file of a model that attnprof knows: it opens programs of torch.export, TorchScript, "
         "weights of torch.save and safetensors, and configurations of Hugging Face."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from attnprof.core.errors import AttnprofError
+from attnprof.saved.forwards import taking_as
 from attnprof.saved.segments import Cut, Segment, cut
 from attnprof.saved.taking import Taking
 
@@ -45,15 +47,16 @@ class Program(nn.Module):
             self._part(path)
         self._places: dict[str, tuple[nn.Module, str]] = {}
         _add_tensors(self, exported, graph_module)
-        self.__class__ = _class(self._cut.classes.get("", ""), Program)  # type: ignore[assignment]
+        self.__class__ = taking_as(  # type: ignore[assignment]
+            _class(self._cut.classes.get("", ""), Program), self.taking.signature()
+        )
         for module in self.modules():
             module.training = _is_training(graph_module)
 
     def train(self, mode: bool = True) -> Program:
         """Refused: what dropout and normalization do was decided when the program was exported."""
-        mode_then = "train" if self.training else "eval"
         raise AttnprofError(
-            f"a torch.export program stays in the mode it was exported in, which was {mode_then}: leave out --train "
+            "a torch.export program stays in the mode it was exported in: leave out --train "
             "and --eval, or call train() or eval() on the model before torch.export.export."
         )
 
@@ -61,7 +64,9 @@ class Program(nn.Module):
         values = self.taking.flat(args, kwargs)
         run = _Run(self, self._cut, self._graph_module[0])
         results = run.results(values)
-        return results if self._out_spec is None else pytree.tree_unflatten(results, self._out_spec)
+        spec = self._out_spec
+        known = spec is not None and spec.num_leaves == len(results)  # a program with gradients among its results: no
+        return pytree.tree_unflatten(results, spec) if spec is not None and known else tuple(results)
 
     def _part(self, path: str) -> nn.Module:
         """The module at a path, made with those above it where they are not there yet."""
@@ -70,7 +75,10 @@ class Program(nn.Module):
         for name in path.split(".") if path else ():
             walked = f"{walked}.{name}" if walked else name
             if name not in module._modules:
-                module.add_module(name, _class(self._cut.classes.get(walked, ""), Part)())
+                known = self._cut.classes.get(walked)
+                # one that was never called only holds others: when those have numbers, as a list does
+                listed = known is None and any(path.startswith(f"{walked}.0") for path in self._cut.classes)
+                module.add_module(name, nn.ModuleList() if listed else _part_class(known or "")())
             module = module._modules[name]  # type: ignore[assignment]
         return module
 
@@ -177,6 +185,12 @@ def _identity(tensor: Tensor) -> Any:
         return id(tensor)
     where = (tensor.device, tensor.data_ptr(), tensor.storage_offset())
     return (*where, tensor.dtype, tuple(tensor.shape), tensor.stride(), isinstance(tensor, nn.Parameter))
+
+
+@cache
+def _part_class(full_name: str) -> type[nn.Module]:
+    """One class for all modules of one class: what looks for repeated layers finds them."""
+    return _class(full_name, Part)
 
 
 def _class(full_name: str, base: type[nn.Module]) -> type[nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch.jit._recursive import wrap_cpp_module
 
 from attnprof.core.errors import AttnprofError
 from attnprof.saved import archives, script_graph
+from attnprof.saved.forwards import taking_as
 from attnprof.saved.loaded import Loaded
 from attnprof.saved.scripted_checks import check_code, check_graphs, check_pickle
 
@@ -40,6 +42,7 @@ def load(path: Path) -> Loaded:
     functions = {found.qualified_name: found for found in unit.get_functions()}
     check_graphs(path, functions.values())
     model = Script(module, functions, {})
+    model.__class__ = taking_as(type(model), _signature(module))
     return Loaded(model, notes=tuple(model.notes()))
 
 
@@ -146,6 +149,22 @@ class Script(ScriptPart):
                     f"{taken}. Give it with --input '{argument.name}=float32[...]'."
                 )
         return values
+
+
+def _signature(module: Any) -> inspect.Signature | None:
+    _, *expected = module._c._get_method("forward").schema.arguments
+    kind = inspect.Parameter
+    try:
+        return inspect.Signature(
+            [
+                kind(
+                    a.name, kind.POSITIONAL_OR_KEYWORD, default=a.default_value if a.has_default_value() else kind.empty
+                )
+                for a in expected
+            ]
+        )
+    except ValueError:  # names that are keywords of Python
+        return None
 
 
 def _parameter(loaded: Tensor) -> nn.Parameter:

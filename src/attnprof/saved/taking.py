@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Taking:
     names: tuple[str, ...]
     traced: tuple[Any, ...]  # a fake tensor, maybe of symbolic shape; a symbolic number; or a constant
     sizes: tuple[OpenSize, ...]
+    names_of_arguments: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, exported: ExportedProgram) -> Taking:
@@ -53,12 +55,42 @@ class Taking:
                 constant = isinstance(found.arg, torch.export.graph_signature.ConstantArgument)
                 traced.append(found.arg.value if constant and node.name not in user else node.meta.get("val"))
         names = tuple(_names(exported, spec))
-        return cls(spec, names, tuple(traced), tuple(_open_sizes(exported, names, traced)))
+        return cls(
+            spec, names, tuple(traced), tuple(_open_sizes(exported, names, traced)), tuple(_argument_names(exported))
+        )
+
+    def signature(self) -> inspect.Signature | None:
+        """The signature of a function that takes this; None where its names are no names of arguments."""
+        positional, by_name = pytree.tree_unflatten(list(range(self.spec.num_leaves)), self.spec)
+        first = [self.names_of_arguments[i] for i in range(len(positional))] if self._knows(positional) else []
+        if len(first) < len(positional) or not all(map(str.isidentifier, (*first, *by_name))):
+            return None
+        kinds = inspect.Parameter
+        try:
+            return inspect.Signature(
+                [kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in first]
+                + [kinds(name, kinds.KEYWORD_ONLY) for name in by_name]
+            )
+        except ValueError:  # a keyword of Python, or one name twice
+            return None
+
+    def _knows(self, positional: Sequence[Any]) -> bool:
+        return len(self.names_of_arguments) >= len(positional)
+
+    def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments in their places: those of the program's positions may be given by name."""
+        signature = self.signature()
+        try:
+            found = signature.bind(*args, **kwargs) if signature is not None else None
+        except TypeError:  # too many or too few, which the structure will show
+            found = None
+        return (tuple(args), dict(kwargs)) if found is None else (found.args, found.kwargs)
 
     def flat(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """The leaves of a call's arguments, in the program's order, checked against what it was exported for."""
+        args, kwargs = self.bound(args, kwargs)
         try:
-            leaves, spec = pytree.tree_flatten((tuple(args), reorder_kwargs(dict(kwargs), self.spec)))
+            leaves, spec = pytree.tree_flatten((args, reorder_kwargs(kwargs, self.spec)))
         except ValueError:  # names that are missing or too many
             spec = None
         if spec != self.spec:
@@ -159,8 +191,7 @@ class Taking:
 
 
 def _names(exported: ExportedProgram, spec: pytree.TreeSpec) -> Iterator[str]:
-    signature = exported.module_call_graph[0].signature if exported.module_call_graph else None
-    known = (signature.forward_arg_names if signature else None) or []
+    known = _argument_names(exported)
     places = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     for path, _ in pytree.tree_flatten_with_path(places)[0]:
         (part, key, *rest) = path
@@ -169,6 +200,11 @@ def _names(exported: ExportedProgram, spec: pytree.TreeSpec) -> Iterator[str]:
         else:
             name = str(getattr(key, "key", key))
         yield name + pytree.keystr(tuple(rest))
+
+
+def _argument_names(exported: ExportedProgram) -> list[str]:
+    signature = exported.module_call_graph[0].signature if exported.module_call_graph else None
+    return (signature.forward_arg_names if signature else None) or []
 
 
 def _open_sizes(exported: ExportedProgram, names: Sequence[str], traced: Sequence[Any]) -> Iterator[OpenSize]:

@@ -1,0 +1,374 @@
+"""Programs of torch.export: the counts of the model they were exported from, module by module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+import attnprof
+from attnprof.api import Report
+from attnprof.core.errors import AttnprofError
+from attnprof.saved.loaded import Loaded
+from saved.nets import Conv, Gpt, Odd
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def saved(
+    path: Path,
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    decomposed: bool = False,
+    **how: Any,
+) -> Path:
+    program = torch.export.export(model, args, kwargs, **how)
+    if decomposed:
+        program = program.run_decompositions()
+    torch.export.save(program, path)
+    return path
+
+
+def per_module(report: Report) -> dict[str, dict[str, Any]]:
+    """The cost of each module in each phase; those that cost nothing are left out."""
+    return {
+        phase: {name: cost for name, cost in report.by_module(phase).items() if cost.bytes or cost.flops}
+        for phase in ("forward", "backward", "recompute")
+    }
+
+
+def contractions(report: Report) -> dict[str, dict[str, int]]:
+    """The matmul FLOPs of each module in each phase."""
+    return {
+        phase: {n: cost.matmul_flops for n, cost in report.by_module(phase).items() if cost.matmul_flops}
+        for phase in ("forward", "backward", "recompute")
+    }
+
+
+CASES = {
+    "gpt": (Gpt, (torch.arange(14).view(2, 7),), {}),
+    "conv": (Conv, (torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8),), {}),
+    "odd": (Odd, (torch.linspace(-1, 1, 12).view(3, 4),), {"extra": {"bias": torch.ones(4)}}),
+}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_a_program_costs_what_its_model_does(tmp_path: Path, name: str, training: bool, strict: bool) -> None:
+    kind, args, kwargs = CASES[name]
+    model = kind().train(training)
+    file = saved(tmp_path / "model.pt2", model, args, kwargs, strict=strict)
+    loaded = attnprof.load_model(file)
+    assert loaded.args == () or len(loaded.args) == len(args)
+
+    counted, expected = attnprof.run(loaded, backward=True), attnprof.run(model, args, kwargs, backward=True)
+
+    assert per_module(counted) == per_module(expected)
+    assert counted.unpriced == {}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_model_is_named_as_it_was(tmp_path: Path, name: str) -> None:
+    kind, args, kwargs = CASES[name]
+    model = kind().eval()
+    program = attnprof.load_model(saved(tmp_path / "model.pt2", model, args, kwargs)).model
+
+    def described(module: nn.Module) -> dict[str, tuple[str, tuple[tuple[int, ...], ...]]]:
+        return {
+            path: (type(part).__qualname__, tuple(tuple(p.shape) for p in part._parameters.values() if p is not None))
+            for path, part in module.named_modules()
+            if not isinstance(part, nn.ModuleList) and type(part).__name__ not in ("Module", "Dropout")
+        }
+
+    ran = described(program)
+    assert ran.items() <= described(model).items()
+    assert {path for path, (_, shapes) in described(model).items() if shapes} <= {*ran, "unused"}
+    assert sum(p.numel() for p in program.parameters()) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_and_gradients_are_those_of_the_program(tmp_path: Path, name: str) -> None:
+    kind, args, kwargs = CASES[name]
+    model = kind().eval()
+    file = saved(tmp_path / "model.pt2", model, args, kwargs)
+    program, bare = attnprof.load_model(file).model, torch.export.load(file).module()
+
+    def run(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        outputs = torch.utils._pytree.tree_leaves(module(*args, **kwargs))
+        sum(out.sum() for out in outputs).backward()
+        return outputs, [p.grad for _, p in sorted(module.named_parameters()) if p.grad is not None]
+
+    for mine, theirs in zip(run(program), run(bare), strict=True):
+        assert len(mine) > 0
+        if mine is theirs:
+            continue
+        assert all(torch.equal(a, b) for a, b in zip(mine[:1], theirs[:1], strict=True))
+    outputs, expected = run(program)[0], run(bare)[0]
+    assert all(torch.equal(a, b) for a, b in zip(outputs, expected, strict=True))
+
+
+def test_a_profiled_program_runs_as_a_bare_one(tmp_path: Path) -> None:
+    kind, args, kwargs = CASES["odd"]
+    loaded = attnprof.load_model(saved(tmp_path / "model.pt2", kind(), args, kwargs))
+    bare = copy.deepcopy(loaded.model.state_dict())
+    attnprof.run(loaded, backward=True)
+    after = loaded.model.state_dict()
+    assert bare.keys() == after.keys()
+    assert all(torch.equal(bare[key], after[key]) for key in bare)
+    assert all(p.grad is None for p in loaded.model.parameters())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_contractions_survive_decomposition(tmp_path: Path, name: str) -> None:
+    """run_decompositions rewrites the ops, not the products, nor the modules that they belong to.
+
+    But for those under no_grad: of these PyTorch keeps only the module that the region was in.
+    """
+    kind, args, kwargs = CASES[name]
+    model = kind().eval()
+    loaded = attnprof.load_model(saved(tmp_path / "model.pt2", model, args, kwargs, decomposed=True))
+    counted, expected = contractions(attnprof.run(loaded)), contractions(attnprof.run(model, args, kwargs))
+    if name == "odd":
+        inner = expected["forward"].pop("inner")
+        assert counted["forward"].pop("inner") == inner / 2  # of its two calls, one was under no_grad
+        counted, expected = ({phase: {"": of.get("", 0)} for phase, of in all_.items()} for all_ in (counted, expected))
+    assert counted == expected
+
+
+def test_tied_weights_are_one_parameter(tmp_path: Path) -> None:
+    model = Gpt()
+    program = attnprof.load_model(saved(tmp_path / "model.pt2", model, CASES["gpt"][1])).model
+    assert program.lm_head.weight is program.wte.weight
+    report = attnprof.run(program, CASES["gpt"][1])
+    assert report.memory.parameter_bytes == 4 * sum(p.numel() for p in model.parameters())
+
+
+def test_a_fake_run_counts_the_same(tmp_path: Path) -> None:
+    for name, (kind, args, kwargs) in CASES.items():
+        loaded = attnprof.load_model(saved(tmp_path / f"{name}.pt2", kind(), args, kwargs))
+        real, fake = attnprof.run(loaded, backward=True), attnprof.run(loaded, backward=True, fake=True)
+        assert per_module(real) == per_module(fake)
+
+
+def test_checkpoints_run_the_segments_again(tmp_path: Path) -> None:
+    """A checkpointed block repeats its own forward, but for the last product, which saves nothing that is needed."""
+    loaded = attnprof.load_model(saved(tmp_path / "model.pt2", Gpt(), CASES["gpt"][1]))
+    plan = attnprof.Plan(checkpoint=True)
+    program, model = (
+        attnprof.run(loaded, backward=True, plan=plan),
+        attnprof.run(Gpt(), CASES["gpt"][1], backward=True, plan=plan),
+    )
+    assert contractions(program) == contractions(model)
+    assert contractions(program)["recompute"] != {}
+
+
+def test_theory_is_compared_with_a_program(tmp_path: Path) -> None:
+    loaded = attnprof.load_model(saved(tmp_path / "model.pt2", Gpt(), CASES["gpt"][1]))
+    found = {c.module: c.residual for c in attnprof.run(loaded, backward=True).comparisons}
+    assert {name: found.get(name) for name in ("h.0.mlp.0", "h.1.attn.qkv", "lm_head")} == {
+        "h.0.mlp.0": 0,
+        "h.1.attn.qkv": 0,
+        "lm_head": 0,
+    }
+
+
+class Dims:
+    """Programs whose sizes are open."""
+
+    batch = Dim("batch", min=2, max=64)
+
+
+@pytest.fixture
+def open_sizes(tmp_path: Path) -> Path:
+    sizes = {"ids": {0: Dims.batch, 1: Dim("seq", min=2, max=128)}}
+    return saved(tmp_path / "model.pt2", Gpt(), (torch.arange(14).view(2, 7),), dynamic_shapes=sizes)
+
+
+def test_sizes_that_are_open_can_be_set(open_sizes: Path) -> None:
+    for dims in ({"batch": 4, "seq": 9}, {"ids.0": 4, "ids.1": 9}):
+        loaded = attnprof.load_model(open_sizes, dims=dims)
+        assert [tuple(x.shape) for x in loaded.args] == [(4, 9)]
+        assert int(loaded.args[0].max()) < 32  # token ids of the examples, repeated
+        expected = attnprof.run(Gpt(), (torch.zeros(4, 9, dtype=torch.long),), backward=True)
+        assert per_module(attnprof.run(loaded, backward=True)) == per_module(expected)
+
+
+def test_other_inputs_of_the_users_own(open_sizes: Path) -> None:
+    loaded = attnprof.load_model(open_sizes)
+    x = torch.zeros(3, 5, dtype=torch.long)
+    by_position, by_name = attnprof.run(loaded, (x,)), attnprof.run(loaded, kwargs={"ids": x})
+    assert per_module(by_position) == per_module(attnprof.run(Gpt(), (x,)))
+    assert by_name.total == by_position.total
+
+
+@pytest.mark.parametrize(
+    ("dims", "words"),
+    [
+        ({"batch": 65}, ["batch=65", "from 2 to 64", "ids.0"]),
+        ({"batch": 1}, ["batch=1", "from 2 to 64"]),
+        ({"seq": 129}, ["seq=129", "to 128"]),
+        ({"heads": 4}, ['no size "heads"', "ids.0", "ids.1"]),
+        ({"ids.2": 4}, ['no size "ids.2"', "Did you mean"]),
+    ],
+)
+def test_sizes_that_are_not_there_or_not_allowed(open_sizes: Path, dims: dict[str, int], words: list[str]) -> None:
+    with pytest.raises(AttnprofError) as caught:
+        attnprof.load_model(open_sizes, dims=dims)
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_program_of_fixed_sizes_has_none_to_set(tmp_path: Path) -> None:
+    file = saved(tmp_path / "model.pt2", nn.Linear(4, 2), (torch.zeros(3, 4),))
+    with pytest.raises(AttnprofError, match="fixed sizes"):
+        attnprof.load_model(file, dims={"batch": 4})
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "words"),
+    [
+        ((torch.zeros(2, 7),), {}, ["ids is float32[2,7]", "exported for int64"]),
+        ((torch.zeros(1, 7, dtype=torch.long),), {}, ["ids.0 is 1", "from 2 to 64"]),
+        ((torch.zeros(2, dtype=torch.long),), {}, ["ids is int64[2]"]),
+        ((), {"mask": torch.zeros(1)}, ["the program takes ids", "mask"]),
+    ],
+)
+def test_arguments_that_do_not_fit(
+    open_sizes: Path, args: tuple[Any, ...], kwargs: dict[str, Any], words: list[str]
+) -> None:
+    program = attnprof.load_model(open_sizes).model
+    with pytest.raises(AttnprofError) as caught:
+        program(*args, **kwargs)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_program_keeps_its_mode(tmp_path: Path) -> None:
+    program = attnprof.load_model(saved(tmp_path / "model.pt2", Conv(), CASES["conv"][1])).model
+    for change in (program.eval, program.train):
+        with pytest.raises(AttnprofError, match="mode it was exported in"):
+            change()
+
+
+def test_without_example_inputs_some_are_made(tmp_path: Path) -> None:
+    program = torch.export.export(Gpt(), CASES["gpt"][1])
+    program.example_inputs = None
+    torch.export.save(program, tmp_path / "model.pt2")
+    loaded = attnprof.load_model(tmp_path / "model.pt2")
+    assert [(x.shape, x.dtype) for x in loaded.args] == [((2, 7), torch.long)]
+    report = attnprof.run(loaded)
+    assert any("no example inputs" in note for note in report.trace.notes)
+    assert per_module(report) == per_module(attnprof.run(Gpt(), CASES["gpt"][1]))
+
+
+def test_buffers_written_at_the_end_are_said(tmp_path: Path) -> None:
+    kind, args, kwargs = CASES["odd"]
+    loaded = attnprof.load_model(saved(tmp_path / "model.pt2", kind(), args, kwargs, decomposed=True))
+    assert any("writes 1 buffer back" in note for note in loaded.notes)
+    report = attnprof.run(loaded)
+    # count is read and written by its own addition, and then once more by the copy
+    assert report.by_operator()["aten.copy_.default"].write_bytes == 4
+
+
+class Rope(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            angles = torch.arange(x.shape[-1], dtype=x.dtype).cos()
+        with torch.autocast("cpu", enabled=False):
+            return x * angles
+
+
+class Roped(nn.Module):
+    """Regions without gradients that cover a whole module, as rotary embeddings do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.rope, self.b = nn.Linear(4, 4), Rope(), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.rope(self.a(x)))
+
+
+def test_regions_stay_in_their_module(tmp_path: Path) -> None:
+    x = torch.ones(2, 4)
+    loaded = attnprof.load_model(saved(tmp_path / "model.pt2", Roped(), (x,)))
+    counted, expected = attnprof.run(loaded, backward=True), attnprof.run(Roped(), (x,), backward=True)
+    assert per_module(counted) == per_module(expected)
+    calls = {record.fqn: record.call_count for record in counted.trace.modules}
+    assert [calls[name] for name in ("a", "rope", "b")] == [1, 1, 1]
+
+
+def test_gradients_that_a_program_computes_itself(tmp_path: Path) -> None:
+    """A joint program has its backward in the graph: its ops are of its forward, and a note says so."""
+    from torch.export.experimental import _export_forward_backward
+
+    class WithLoss(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x).sum()
+
+    joint = _export_forward_backward(torch.export.export(WithLoss(), (torch.ones(2, 4),)))
+    torch.export.save(joint, tmp_path / "joint.pt2")
+    loaded = attnprof.load_model(tmp_path / "joint.pt2")
+    report = attnprof.run(loaded)
+    assert any("computes its own gradients" in note for note in report.trace.notes)
+    # the product, and that of the weight's gradient; the input needs none
+    assert report.total.matmul_flops == 2 * 2 * 4 * 3 + 2 * 4 * 2 * 3
+
+
+def test_quantized_weights(tmp_path: Path) -> None:
+    """int8 weights that the program dequantizes: its product is in float, its traffic has the int8 bytes."""
+
+    class Int8(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", torch.ones(3, 4, dtype=torch.int8))
+            self.register_buffer("scale", torch.full((3, 1), 0.5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.weight.to(x.dtype) * self.scale)
+
+    x = torch.ones(2, 4)
+    loaded = attnprof.load_model(saved(tmp_path / "model.pt2", Int8(), (x,)))
+    counted, expected = attnprof.run(loaded), attnprof.run(Int8(), (x,))
+    assert per_module(counted) == per_module(expected)
+    assert counted.total.matmul_flops == 2 * 2 * 4 * 3
+
+
+@pytest.mark.slow
+def test_a_model_of_transformers(tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, use_cache=False
+    )
+    model = LlamaForCausalLM(config).eval()
+    kwargs = {"input_ids": torch.arange(14).view(2, 7)}
+    loaded = attnprof.load_model(saved(tmp_path / "model.pt2", model, (), kwargs))
+    counted, expected = attnprof.run(loaded, backward=True), attnprof.run(model, (), kwargs, backward=True)
+    assert contractions(counted) == contractions(expected)
+    assert type(loaded).__name__ == Loaded.__name__
+
+
+def test_a_file_that_was_loaded_says_what_it_takes(open_sizes: Path) -> None:
+    import inspect
+
+    program = attnprof.load_model(open_sizes).model
+    assert list(inspect.signature(program.forward).parameters) == ["ids"]
