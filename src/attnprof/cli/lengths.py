@@ -9,9 +9,9 @@ from attnprof.core.errors import AttnprofError
 _MOST = 1000
 
 
-def parse_lengths(text: str) -> list[int]:
+def parse_lengths(text: str, option: str = "--seq") -> list[int]:
     """``128,256,...,1024`` as 128, 256, 512, 1024: by the ratio of the two before where that ends there, else by
-    their difference.
+    their difference. ``option`` is what messages call it.
     """
     found: list[int] = []
     words = [word.strip() for word in text.split(",")]
@@ -19,20 +19,22 @@ def parse_lengths(text: str) -> list[int]:
         if word in ("...", "…"):
             last = words[at + 1] if at + 1 < len(words) else ""
             if len(found) < 2 or not last.isdecimal():
-                raise AttnprofError(f"--seq '{text}': '...' stands between two numbers and a last: 128,256,...,8192.")
-            found += _between(found[-2], found[-1], int(last), text)
+                raise AttnprofError(
+                    f"{option} '{text}': '...' stands between two numbers and a last: 128,256,...,8192."
+                )
+            found += _between(found[-2], found[-1], int(last), text, option)
         elif not word.isdecimal() or int(word) < 1:
-            raise AttnprofError(f"--seq '{text}': a length must be a whole number above zero, not {word!r}.")
+            raise AttnprofError(f"{option} '{text}': a length must be a whole number above zero, not {word!r}.")
         else:
             found.append(int(word))
     if len(set(found)) > _MOST:
-        raise AttnprofError(f"--seq '{text}': at most {_MOST} lengths are compared, not {len(set(found)):,}.")
+        raise AttnprofError(f"{option} '{text}': at most {_MOST} lengths are compared, not {len(set(found)):,}.")
     if max(found) > LONGEST:
-        raise AttnprofError(f"--seq '{text}': a length can be at most {LONGEST}, not {max(found)}.")
+        raise AttnprofError(f"{option} '{text}': a length can be at most {LONGEST}, not {max(found)}.")
     return sorted(set(found))
 
 
-def _between(first: int, second: int, last: int, text: str) -> list[int]:
+def _between(first: int, second: int, last: int, text: str, option: str) -> list[int]:
     """What comes after ``second`` and before ``last``."""
     if first < second < last:
         if second % first == 0:
@@ -43,6 +45,6 @@ def _between(first: int, second: int, last: int, text: str) -> list[int]:
                 return found[1:-1]
         if (last - second) % (second - first) == 0:
             if (last - second) // (second - first) > _MOST:
-                raise AttnprofError(f"--seq '{text}': at most {_MOST} lengths are compared; these are more.")
+                raise AttnprofError(f"{option} '{text}': at most {_MOST} lengths are compared; these are more.")
             return list(range(2 * second - first, last, second - first))
-    raise AttnprofError(f"--seq '{text}': {first},{second},... does not come to {last}, by ratio or by difference.")
+    raise AttnprofError(f"{option} '{text}': {first},{second},... does not come to {last}, by ratio or by difference.")

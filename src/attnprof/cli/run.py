@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from typing import Annotated
 
 import typer
 
 from attnprof import api
-from attnprof.cli import crosschecking, fitting, on_devices, options, saved, target
+from attnprof.cli import crosschecking, fitting, on_devices, options, saved, sized, sweep, target, weights
 from attnprof.cli import inputs as input_specs
 from attnprof.cli.outputs import Outputs
 from attnprof.cli.request import Request
@@ -74,8 +75,9 @@ def run(
     model: saved.ModelText = None,
     trust_pickle: saved.TrustPickle = False,
     task: saved.Task = None,
-    batch: saved.Batch = None,
-    seq: saved.Seq = None,
+    batch: sized.Batch = None,
+    seq: sized.Seq = None,
+    real: saved.Real = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when any op has no formula.")] = False,
     strict_prediction: options.StrictPrediction = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and of the --input values.")] = 0,
@@ -97,12 +99,25 @@ def run(
     if not 0 <= seed < 2**63:
         raise AttnprofError(f"seed {seed} is not a number from 0 to 2**63 - 1.")
     tools = crosschecking.tools_of(crosscheck, view)
-    specs = [input_specs.parse(text) for text in inputs or []]
+    shapes = sized.shapes(batch, seq)
+    specs = [[input_specs.parse(text) for text in sized.inputs_at(inputs or [], shape)] for shape in shapes]
+    for_one_run: dict[str, object] = {"--plot": plot, "--html": html, "--trace": trace, "--flame": flame}
+    for_one_run |= {"--phase": phase, "--time": time or time_steps is not None, "--crosscheck": tools}
+    for_one_run["--by"] = None if by == "module" else by
+    if (file := weights.alone(target_text, model, trust_pickle=trust_pickle)) is not None:
+        given = {"--input": inputs, "--backward": backward, "--optimizer": optimizer, "--device": device}
+        weights.refuse({**given, "--generate": generate, "--batch": batch, "--seq": seq, "--output": output})
+        weights.refuse({**for_one_run, "--dim": dims, "--task": task, "--real": real})
+        weights.show(file, view.units, form, depth=depth, sort=sort, top=top)
+        return
     devices = on_devices.devices(device, peak, bandwidth, sort=sort, by=by, plot_path=plot)
+    if several := len(shapes) > 1:
+        sweep.refuse({**for_one_run, "--depth": depth, "--sort": sort, "--top": top})
+        swept = sweep.outputs_of(form, output or (), force)
     outputs = Outputs.of(
         view,
-        form=form,
-        save=output or (),
+        form=None if several else form,
+        save=[] if several else output or (),
         plot=plot,
         html=html,
         trace=trace,
@@ -130,38 +145,47 @@ def run(
             raise AttnprofError("generation runs in evaluation mode: leave out --train.")
     steps = layer_times.check(time if time_steps is None else time_steps, fake=fake, generate=generate is not None)
     torch.manual_seed(seed)
-    found: target.Found | saved.Saved | None = saved.of(
+    at = sized.Targets(
         target_text,
-        dims=dims or [],
-        model=model,
-        trust_pickle=trust_pickle,
-        task=task,
-        batch=batch,
-        seq=seq,
-        fake=fake,
+        inputs or (),
+        partial(
+            saved.of,
+            target_text,
+            dims=dims or [],
+            model=model,
+            trust_pickle=trust_pickle,
+            task=task,
+            fake=fake,
+            real=real,
+            seed=seed,
+        ),
     )
-    if found is None:
-        with their_own(f"importing {target_text}"):
-            found = target.find(target_text)
     loss_function = None
     if loss is not None:
         with their_own(f"importing {loss}"):
             loss_function = target.find_loss(loss)
         losses.check(loss_function)
-    request = Request(
-        target_text,
-        found,
-        specs,
-        seed,
-        fake,
-        training,
-        backward,
-        loss_function,
-        optimizer,
-        plan,
-        generate,
-        steps or False,
-    )
+    requests = [
+        Request(
+            target_text,
+            at(shape),
+            given_inputs,
+            seed,
+            fake,
+            training,
+            backward,
+            loss_function,
+            optimizer,
+            plan,
+            generate,
+            steps or False,
+        )
+        for shape, given_inputs in zip(shapes, specs, strict=True)
+    ]
+    if several:
+        swept.run(target_text, dict(zip(shapes, requests, strict=True)), devices, view.units, strict, strict_prediction)
+        return
+    request = requests[0]
     made = request.build()
 
     counting = api.profile(made.model, recount_every=1)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnprof.cli import target
+from attnprof.analysis.sweep import Shape
+from attnprof.cli import sized, target
 from attnprof.cli.users_code import their_own
 from attnprof.core.errors import AttnprofError
 
@@ -52,12 +53,13 @@ Task = Annotated[
         show_default=False,
     ),
 ]
-Batch = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Of a Hugging Face configuration: sequences or images at once.", show_default=False),
-]
-Seq = Annotated[
-    int | None, typer.Option(metavar="N", help="Of a Hugging Face configuration: tokens each.", show_default=False)
+Real = Annotated[
+    bool,
+    typer.Option(
+        "--real",
+        help="Of a Hugging Face configuration: build the model with random weights, in the memory that they take, and "
+        "run it for real. Default: on fake tensors.",
+    ),
 ]
 
 #: Suffixes of files of models: a TARGET that ends in one is a file, whether or not it is there.
@@ -95,25 +97,33 @@ def of(
     batch: int | None,
     seq: int | None,
     fake: bool,
+    real: bool = False,
+    seed: int = 0,
 ) -> Saved | None:
     """The file that TARGET names; None when it names code. Options that mean nothing for it are refused at once."""
     given: dict[str, object] = {"--dim": dims, "--model": model, "--trust-pickle": trust_pickle}
-    given |= {"--task": task, "--batch": batch, "--seq": seq}
+    given |= {"--task": task, "--real": real}
     if not is_file(text):
         for option, value in given.items():
             if value:
                 raise AttnprofError(f"{option} is for a model in a file, and {text} is not one: leave it out.")
         return None
-    from attnprof.saved.kinds import kind_of
+    from attnprof.saved.kinds import Kind, kind_of
     from attnprof.saved.opening import Opening, check
 
-    for option, number in (("--batch", batch), ("--seq", seq)):
-        if number is not None and number < 1:
-            raise AttnprofError(f"{option} {number} is not a number of 1 or more.")
     path = Path(text)
     kind = kind_of(path)
-    build = None if model is None else _builder(model)
-    opening = Opening(build, parsed(dims), trust_pickle, task, batch, seq, fake)
+    sizes = {name: size for name, size in (("batch", batch), ("seq", seq)) if size is not None}
+    open_sizes = parsed(dims)
+    if kind is Kind.EXPORTED:  # whose axes are called so
+        if twice := sizes.keys() & open_sizes.keys():
+            raise AttnprofError(f"--{min(twice)} and --dim both set {min(twice)}.")
+        open_sizes |= sizes
+    build = None if model is None else _builder(model, sizes)
+    of_config = sizes if kind is Kind.HUGGING_FACE or (build is None and kind is not Kind.EXPORTED) else {}
+    opening = Opening(
+        build, open_sizes, trust_pickle, task, of_config.get("batch"), of_config.get("seq"), fake, real, seed
+    )
     check(path, kind, opening)
     return Saved(path, opening)
 
@@ -131,10 +141,10 @@ def parsed(texts: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _builder(text: str) -> Callable[[], Loaded]:
-    """What ``--model`` names, as something that makes a model with its arguments."""
+def _builder(text: str, sizes: Mapping[str, int]) -> Callable[[], Loaded]:
+    """What ``--model`` names, as something that makes a model with its arguments, at these sizes if it takes them."""
     with their_own(f"importing {text}"):
-        found = target.find(text)
+        found = sized.target_at(target.find(text), Shape(**sizes))
 
     def build() -> Loaded:
         from attnprof.saved.loaded import Loaded

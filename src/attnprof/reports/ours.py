@@ -24,6 +24,7 @@ _BEGINNINGS = (
     rb'\{\s*"displayTimeUnit"[^{}]*"otherData"\s*:\s*\{\s*"made by"\s*:\s*"attnprof"',  # a Chrome trace
     re.escape(MARKDOWN_MARK.encode()),
     re.escape(LATEX_MARK.encode()) + rb"\r?\n",
+    rb"batch,seq,parameters,forward_matmul_flops,",
     rb"module,class,aliases,calls,parameters,saved_bytes,total_matmul_flops,",  # CSV has no comments: its header
     rb"\x89PNG\r\n\x1a\n(?s:.*?)tEXtSoftware\0attnprof",
     rb"<\?xml(?s:.*?)<metadata>(?s:.*?)<dc:title>attnprof</dc:title>",

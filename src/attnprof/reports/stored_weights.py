@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from attnprof.analysis.stored_weights import Group, groups
-from attnprof.core.errors import AttnprofError
+from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.stored import StoredWeights
 from attnprof.core.units import Units
 from attnprof.reports.text import in_markdown, printable, shortened, width_of_terminal, wrapped
@@ -173,8 +173,16 @@ def _table(rows: Sequence[Group], units: Units, columns: int) -> list[str]:
     return lines
 
 
-#: form -> what writes it; the last two have every tensor, whatever is asked for
+#: The last two have every tensor, whatever is asked for.
 FORMS = ("table", "markdown", "csv", "json")
+
+
+def check_form(form: str) -> str:
+    """The form; raises :class:`AttnprofError` for one that weights alone have not."""
+    if form not in FORMS:
+        known = ", ".join(FORMS)
+        raise AttnprofError(f'weights alone have no form "{form}": they have {known}.{closest(form, FORMS)}')
+    return form
 
 
 def show(

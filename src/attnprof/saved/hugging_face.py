@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from attnprof.core.errors import AttnprofError
 from attnprof.core.sizes import positive
 from attnprof.saved import hugging_face_tasks as tasks
-from attnprof.saved.hugging_face_calls import guard, offline
+from attnprof.saved.hugging_face_calls import guard
 from attnprof.saved.hugging_face_config import Read, find, first_line, read
 from attnprof.saved.hugging_face_inputs import arrays, longest_text, sizes_for, tensor
+from attnprof.saved.hugging_face_offline import offline
 from attnprof.saved.loaded import Loaded
 
 if TYPE_CHECKING:

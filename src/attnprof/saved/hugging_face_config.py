@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnprof.core.errors import AttnprofError, closest
+from attnprof.saved.hugging_face_offline import offline
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -70,7 +71,8 @@ def read(path: str | Path) -> Read:
         raise AttnprofError(f"{file} is of a {named!r}, {_unknown(named, code, list(CONFIG_MAPPING))}")
     _check_counts(file, table)
     try:
-        config = CONFIG_MAPPING[named].from_dict(_without(table))
+        with offline():
+            config = CONFIG_MAPPING[named].from_dict(_without(table))
     except Exception as error:  # a validator of any of 800 classes
         raise AttnprofError(f"{file} is no configuration of a {named}: {first_line(error)}") from None
     listed = table.get("architectures")

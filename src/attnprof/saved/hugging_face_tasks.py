@@ -103,8 +103,8 @@ def _canonical(task: str) -> str:
     word = task.strip().lower().replace("_", "-")
     word = _ALIASES.get(word, word)
     if word not in TASKS:
-        known = [*TASKS, *_ALIASES]
-        raise AttnprofError(f'no task "{task}": it is one of {", ".join(TASKS)}.{closest(word, known)}')
+        hint = closest(word, [*TASKS, *_ALIASES]) or f" There are {', '.join(TASKS)}."
+        raise AttnprofError(f'no task "{task[:100]}".{hint}')
     return word
 
 

@@ -17,7 +17,8 @@ class Opening:
 
     ``build`` makes the model that weights go into, with its arguments; ``dims`` sets the symbolic dimensions of an
     exported program; ``trust_pickle`` allows to unpickle what may run code; ``task``, ``batch`` and ``seq`` say
-    which model and inputs a Hugging Face configuration is for; ``fake`` opens without memory for the weights.
+    which model and inputs a Hugging Face configuration is for, and ``real`` that it is built with random weights, from
+    this ``seed``; ``fake`` opens without memory for the weights.
     """
 
     build: Callable[[], Loaded] | None = None
@@ -27,6 +28,8 @@ class Opening:
     batch: int | None = None
     seq: int | None = None
     fake: bool = False
+    real: bool = False
+    seed: int = 0
 
 
 #: option of the command line -> (whether it is given, the kinds that it means something for, in words and as such)
@@ -43,6 +46,7 @@ def check(path: Path, kind: Kind, opening: Opening) -> None:
         ("--model", opening.build is not None, _WEIGHTS, "names the model that weights go into"),
         ("--trust-pickle", opening.trust_pickle, _PICKLES, "is for files that hold pickles"),
         ("--task", opening.task is not None, _HUGGING_FACE, "is for Hugging Face configurations"),
+        ("--real", opening.real, _HUGGING_FACE, "is for Hugging Face configurations, which are else built fake"),
         ("--seq", opening.seq is not None, _HUGGING_FACE, "is for Hugging Face configurations"),
         ("--batch", opening.batch is not None, _HUGGING_FACE, "is for Hugging Face configurations"),
     ):
@@ -71,7 +75,9 @@ def open_saved(path: str | Path, opening: Opening | None = None) -> Loaded:
     if kind is Kind.HUGGING_FACE:
         from attnprof.saved import hugging_face
 
-        return hugging_face.build(path, task=opening.task, batch=opening.batch, seq=opening.seq)
+        return hugging_face.build(
+            path, task=opening.task, batch=opening.batch, seq=opening.seq, real=opening.real, seed=opening.seed
+        )
     from attnprof.saved import pickles, weights
 
     if kind in (Kind.TORCH_SAVE, Kind.TORCH_SAVE_LEGACY):
