@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from attnprof.core.work import Work
     from attnprof.costs.registry import user_cost as cost
     from attnprof.hardware.catalog import device, devices
+    from attnprof.reports.schemas import json_schema
     from attnprof.testing import budget, check
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _HOMES = {
     "Profile": "attnprof.api",
     "Report": "attnprof.api",
     "fake_tensors": "attnprof.api",
+    "json_schema": "attnprof.reports.schemas",
     "load": "attnprof.api",
     "load_model": "attnprof.api.opening",
     "profile": "attnprof.api",
@@ -99,6 +101,7 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "devices",
     "fake_tensors",
     "flops",
+    "json_schema",
     "load",
     "load_model",
     "predict",

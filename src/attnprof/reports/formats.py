@@ -37,6 +37,8 @@ from attnprof.reports.table import conventions, coverage, layer_lines, subject, 
 from attnprof.reports.text import in_markdown, printable
 from attnprof.reports.view import View
 
+#: The version of the JSON: another one whenever a field is no longer what it was, or not there.
+SCHEMA = 1
 #: What a spreadsheet would take for a formula when a cell begins with it; in wide forms in some countries.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -45,7 +47,7 @@ def to_json(report: Report) -> str:
     """Everything as JSON: totals, modules (inclusive), operators, what is unpriced; integers throughout."""
     data = {
         "format": "attnprof report",
-        "schema": 1,
+        "schema": SCHEMA,
         "meta": report.meta,
         "notes": report.notes,
         "total": _numbers(report.total),
@@ -107,7 +109,7 @@ def to_markdown(report: Report, view: View | None = None) -> str:
     """The layer table as a Markdown table, with the title, the conventions and the coverage."""
     view = view or View.of()
     labels, columns = _layers(report, view)
-    headings = ["layer", *(" ".join(filter(None, c.heading)) for c in columns)]
+    headings = ["layer", *(" ".join(" ".join(c.heading).split()) for c in columns)]
     # Spaces at the start of a cell are dropped by Markdown: the level is drawn with characters instead.
     body = zip(map(in_markdown, labels), *([cell.strip() for cell in c.cells] for c in columns), strict=True)
     table = tabulate(
