@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def test_written_then_held_then_broken(capsys: pytest.CaptureFixture[str], folde
     assert out.startswith(f"models.py:net: {forward(17)} FLOP, locked {forward(16)} FLOP (+")
     assert "aten.addmm.default float32 [17] [4,8] [8,17], was [16] [4,8] [8,16]" in out
     assert "update on purpose: attnprof check models.py:net --update\n" in out
-    assert check(capsys, "models.py:net", "--tolerance", "6.25%")[0] == 0  # 1/16
+    within = f"models.py:net: {forward(17)} FLOP, within 6.25% of what is locked\n"
+    assert check(capsys, "models.py:net", "--tolerance", "6.25%") == (0, within, "")  # 1/16
     assert check(capsys, "models.py:net", "--update")[:2] == (0, f"models.py:net: {forward(17)} FLOP, written\n")
     assert check(capsys, "models.py:net")[0] == 0
 
@@ -82,6 +84,15 @@ def test_an_entry_is_named_as_the_command_counts_it(capsys: pytest.CaptureFixtur
     code, out, _ = check(capsys, "models.py:other", "--lock", "more.toml")
     assert code == 1
     assert "no entry in more.toml\n  write it: attnprof check models.py:other --lock more.toml --update\n" in out
+
+
+def test_the_command_that_writes_an_entry_is_one_of_a_shell(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    _, out, _ = check(capsys, "models.py:bare", "--input", "float32[2,8]")
+    command = out.partition("write it: ")[2]
+    assert shlex.split(command) == ["attnprof", "check", "models.py:bare", "--input", "float32[2,8]", "--update"]
+    assert command != " ".join(shlex.split(command)) + "\n"  # brackets are a pattern of the shell's
+    assert check(capsys, *shlex.split(command)[2:])[0] == 0
+    assert check(capsys, "models.py:bare", "--input", "float32[2,8]")[0] == 0
 
 
 def test_the_options_of_run_are_those_of_check(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

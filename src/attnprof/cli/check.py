@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,7 @@ def check(
     results: list[tuple[str, bool, str]] = []  # name, whether all is well, what to say
     for text in targets:
         name = " ".join([text, *said])
+        remedy = _command([text, *said], lock_path)
         torch.manual_seed(seed)
         try:
             with their_own(f"importing {text}"):
@@ -114,14 +116,14 @@ def check(
                 new[name] = now
                 results.append((name, True, f"{total}, {'up to date' if now == entry else 'written'}"))
             elif changes is None:
-                told = f"{total}, no entry in {lock_path}\n  write it: {_command(name, lock_path)}"
+                told = f"{total}, no entry in {lock_path}\n  write it: {remedy}"
                 results.append((name, False, told))
             elif changes:
-                results.append(
-                    (name, False, difference(name, changes, f"update on purpose: {_command(name, lock_path)}")[0])
-                )
+                results.append((name, False, difference(name, changes, f"update on purpose: {remedy}")[0]))
             else:
-                results.append((name, True, f"{total}, as locked"))
+                exactly = entry is not None and not compare(entry.snapshot, now.snapshot)
+                told = "as locked" if exactly else f"within {tolerance.strip()} of what is locked"
+                results.append((name, True, f"{total}, {told}"))
         print(_printable(results[-1][2]), flush=True)
     if update and new:
         update_lock(lock_path, new)
@@ -135,10 +137,10 @@ def check(
         raise typer.Exit(1)
 
 
-def _command(name: str, lock_path: Path) -> str:
-    """The command that writes an entry: its name is how it was counted."""
+def _command(counted: list[str], lock_path: Path) -> str:
+    """The command that writes an entry, as a shell takes it: how it was counted is its name."""
     where = [] if lock_path == _LOCK else ["--lock", str(lock_path)]
-    return " ".join(["attnprof check", name, *where, "--update"])
+    return shlex.join(["attnprof", "check", *counted, *where, "--update"])
 
 
 def _said(**options: object) -> list[str]:
@@ -147,7 +149,7 @@ def _said(**options: object) -> list[str]:
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
             if one is not None and one is not False:
-                words.append(f"--{name}" if one is True else f"--{name} {one}")
+                words += [f"--{name}"] if one is True else [f"--{name}", str(one)]
     return words
 
 
