@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def outputs(path: Path) -> list[tuple[str, str]]:
 
 def run(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as left:
-        main(command.split())
+        main(shlex.split(command))
     out, err = capsys.readouterr()
     assert (left.value.code or 0, err) == (0, "")
     return re.sub(r"torch [\d.]+\S*", lambda m: m[0].split("+")[0], out)  # 2.13.0+cpu is 2.13.0

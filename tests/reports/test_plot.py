@@ -15,7 +15,7 @@ import attnprof
 from attnprof.analysis.report import Report
 from attnprof.core.errors import AttnprofError
 from attnprof.hardware.overrides import override
-from attnprof.reports import plot
+from attnprof.reports import pictures, plot
 from attnprof.reports.plot_figure import draw
 from attnprof.reports.plot_labels import Box, Disc, place
 from attnprof.reports.plot_panels import panels, title
@@ -224,7 +224,7 @@ def test_without_matplotlib_it_says_how_to_get_it(
     def fails(name: str) -> None:
         raise error
 
-    monkeypatch.setattr(plot.importlib, "import_module", fails)
+    monkeypatch.setattr(pictures.importlib, "import_module", fails)
     with pytest.raises(AttnprofError, match=sentence):
         plot.check(tmp_path / "x.png", [round_device()])
 

@@ -123,6 +123,8 @@ def test_a_function_that_nothing_is_known_of() -> None:
         ("7", "1"),
         ("T log2 T + 3T", "T log T"),
         ("T min(T, w)", "T w"),
+        ("T min(T, 8)", "T"),  # no large T is at most 8
+        ("max(T, 8) w", "T w"),
     ],
 )
 def test_the_class(f: str, class_of: str) -> None:

@@ -69,7 +69,7 @@ class Overtaking:
     """The terms that grow fastest in a symbol, from which size on they are more than all others, and whose they are.
 
     ``start`` is None where they always are. ``inside``: whether it is among the sizes that were asked for; None where
-    it depends on other symbols.
+    it depends on other symbols. ``is_all``: whether there are no other terms.
     """
 
     symbol: str
@@ -79,6 +79,7 @@ class Overtaking:
     start: str | None
     inside: bool | None = None
     modules: tuple[Responsible, ...] = ()
+    is_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,9 @@ def _overtaking(scaling: Scaling, name: str, parts: Mapping[str, Expr], largest:
         power = plain(symbol_of(name) ** sympy.Rational(str(degree(terms, {name: Fraction(1)}))))
     except UnsettledError:
         power = ""
-    return Overtaking(name, power, plain(terms), in_latex(terms), text, inside, responsible(parts, terms, largest))
+    modules = responsible(parts, terms, largest)
+    is_all = bool(sympy.expand(scaling.expression - terms) == 0)
+    return Overtaking(name, power, plain(terms), in_latex(terms), text, inside, modules, is_all)
 
 
 def _piece(formula: Formula, at: Sizes) -> Expr:

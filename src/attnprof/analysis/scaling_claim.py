@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sympy import Expr, Rational
+from sympy import Add, Expr, Rational, expand
 
 from attnprof.analysis.scaling import Responsible, own_parts, responsible
 from attnprof.analytic.symbols import symbol
@@ -87,22 +87,29 @@ def hold(scaling: Scaling, claim: Claim, assumed: Iterable[tuple[Expr, Expr]] = 
         raise AttnprofError(f"'{claim.text}' is about {name}, which did not vary: vary it too.")
     largest = {name: domain.last for name, domain in scaling.domains.items()} | dict(at or {})
     smallest = {name: domain.first for name, domain in scaling.domains.items()} | dict(at or {})
-    points = [(point.sizes, point.count) for point in scaling.points]
+    points: list[tuple[Sizes, int]] = [(point.sizes, point.count) for point in scaling.points]
     corners = [largest] if claim.bound == "=" else [smallest, largest]
-    for sizes in corners:
+    for corner in corners:
         try:
-            points.append((sizes, scaling.evaluate(**sizes)))
+            points.append((corner, scaling.evaluate(**corner)))
         except AttnprofError:
             continue  # between the pieces, or no whole number: these sizes cannot be
     shown = points if claim.bound == "=" else points[-len(corners) :]
     verdict = judge(claim, scaling.expression, shown or points, assumed)
     modules: tuple[Responsible, ...] = ()
-    if verdict.missing != 0 and verdict.times is None and scaling.modules:
+    missing = verdict.missing if claim.bound != "=" else _unknown(verdict.missing, claim)
+    if missing != 0 and verdict.times is None and scaling.modules:
         sizes = verdict.examples[-1].sizes
-        modules = responsible(own_parts(scaling, sizes), verdict.missing, sizes)
+        modules = responsible(own_parts(scaling, sizes), missing, sizes)
     used = names_in(claim.expression)
     renamed = tuple((o, n) for o, n in _others(scaling.symbols).items() if n in used and _is_word(o, claim.text))
     return Judged(claim, verdict, modules, renamed)
+
+
+def _unknown(missing: Expr, claim: Claim) -> Expr:
+    """The terms of which a claimed formula has none: whose they are is known, and not whose a coefficient is."""
+    known = {term.as_coeff_Mul()[1] for term in Add.make_args(expand(claim.expression))}
+    return Add(*(term for term in Add.make_args(missing) if term.as_coeff_Mul()[1] not in known))
 
 
 def sentence(judged: Judged) -> str:
@@ -120,10 +127,14 @@ def sentence(judged: Judged) -> str:
         parts.append(_growth(verdict))
     if verdict.missing != 0:
         several = "terms are" if verdict.missing.is_Add else "term is"
-        parts.append(f"The missing {several} {plain(verdict.missing)}{_where(judged.modules)}.")
+        parts.append(f"{'The' if parts else 'the'} missing {several} {plain(verdict.missing)}{_where(judged.modules)}.")
     if verdict.surplus != 0:
         much = "is not in what was measured" if verdict.missing == 0 else "is too much"
-        parts.append(f"{plain(verdict.surplus)} {much}." if claim.bound == "=" else f"It has less than {claim.text}.")
+        parts.append(
+            f"{plain(verdict.surplus)} {much}."
+            if claim.bound == "="
+            else f"{plain(verdict.surplus)} is more than that."
+        )
     return " ".join(parts)
 
 
@@ -135,9 +146,9 @@ def _why_true(judged: Judged) -> str:
 
 
 _KINDS = {
-    "O": "some constant times that bounds it, however the sizes grow beside each other",
-    "Ω": "it is at least some constant times that, however the sizes grow beside each other",
-    "Θ": "it is between two constants times that, however the sizes grow beside each other",
+    "O": "a constant times that bounds it from above for all large sizes, however they grow beside each other",
+    "Ω": "a constant times that bounds it from below for all large sizes, however they grow beside each other",
+    "Θ": "it lies between two constants times that for all large sizes, however they grow beside each other",
 }
 
 
@@ -173,7 +184,8 @@ def _where(modules: tuple[Responsible, ...]) -> str:
     named = [module.path or "the model's own ops" for module in modules]
     if not any(module.path for module in modules):
         return ""
-    shown = named if len(named) <= 3 else [*named[:3], f"{len(named) - 3} others"]
+    rest = len(named) - 3
+    shown = named if rest <= 0 else [*named[:3], f"{rest} other{'' if rest == 1 else 's'}"]
     return f" (in {_listed(shown)})"
 
 
@@ -183,7 +195,7 @@ def _listed(names: list[str]) -> str:
 
 def _others(names: Collection[str]) -> dict[str, str]:
     """Other names of sizes: of those of which there is just one among what papers call the same."""
-    found = {}
+    found: dict[str, str] = {}
     for group in _SAME:
         own = [name for name in group if name in names]
         if len(own) == 1:

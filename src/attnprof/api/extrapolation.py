@@ -11,7 +11,7 @@ from attnprof.api.running import fake_tensors, run
 from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError
 from attnprof.core.sizes import positive
-from attnprof.recovery.scaling import Quantity, Scaling
+from attnprof.recovery.scaling import Phase, Quantity, Scaling
 
 if TYPE_CHECKING:
     from attnprof.api.report import Report
@@ -51,7 +51,7 @@ def extrapolate(
     if len(found) > 1:
         raise AttnprofError(f"an extrapolation is for one device, not for {len(found)}.")
     spec = found[0] if found else None
-    phase = "forward" if scaling.phase == "forward" else "all"
+    phase: Phase = "forward" if scaling.phase == "forward" else "all"
     amounts: dict[Quantity, int | None] = {}
     for quantity in _QUANTITIES:
         try:
@@ -64,8 +64,8 @@ def extrapolate(
     if report is not None:
         total = report.total if phase == "all" else report.phases[phase]
         counted = all(
-            amounts[quantity] in (None, amount)
-            for quantity, amount in (("matmul", total.matmul_flops), ("vector", total.vector_flops))
+            known in (None, amount)
+            for known, amount in ((amounts["matmul"], total.matmul_flops), (amounts["vector"], total.vector_flops))
         )
     split: dict[str, set[str]] = {}
     if spec is not None and build is not None:

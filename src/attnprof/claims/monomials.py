@@ -74,11 +74,14 @@ class Regime:
 
 
 def regimes(expression: Expr) -> list[Regime]:
-    """All regimes of an expression. Raises :class:`UnsettledError` for a function whose growth is not known."""
+    """All regimes of an expression that there are when every symbol is large.
+
+    Raises :class:`UnsettledError` for a function whose growth is not known.
+    """
     found = _regimes(sympy.expand(expression))
     if len(found) > _MOST:
         raise UnsettledError(f"the growth of an expression with more than {_MOST} cases cannot be told.")
-    return found
+    return [regime for regime in found if not any(_is_lower(large, small) for small, large in regime.below)]
 
 
 def _regimes(x: Expr) -> list[Regime]:

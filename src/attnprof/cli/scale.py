@@ -242,8 +242,8 @@ def _notes(more: Mapping[str, int], claims: Sequence[Claim], has_formula: bool) 
     found = []
     if more:
         usual = ", ".join(f"{name}={value}" for name, value in more.items())
-        varies = "varies" if len(more) == 1 else "vary"
-        found.append(f"{' and '.join(more)} {varies} too, since a claim names it; numbers are at {usual}.")
+        vary = f"{' and '.join(more)} {'varies' if len(more) == 1 else 'vary'} too"
+        found.append(f"{vary}, since {'a claim names it' if len(more) == 1 else 'claims name them'}: around {usual}.")
     if claims and not has_formula:
         found.append("No claim could be judged: there is no formula.")
     return tuple(found)

@@ -101,7 +101,7 @@ def size(where: str, text: str) -> int:
     if match is None or times is None:
         raise AttnprofError(f"{where}: a size is a whole number above zero, such as 4096, 4k, 4Ki or 1M, not {text!r}.")
     whole, _, part = match[1].partition(".")
-    value, rest = divmod(int(whole + part) * times, 10 ** len(part))
+    value, rest = divmod(int(whole + part) * times, int(10 ** len(part)))
     if rest or value < 1:
         raise AttnprofError(f"{where}: a size is a whole number above zero, such as 4096, 4k, 4Ki or 1M, not {text!r}.")
     if value > _LARGEST:

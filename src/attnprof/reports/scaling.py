@@ -51,7 +51,7 @@ _BEGIN_A_BLOCK = ("measured", "claimed", "at")
 
 def said(answer: Answer, units: Units) -> Iterator[tuple[str, str]]:
     """Labels and what is said beside them."""
-    growth, kind = answer.growth, words.KINDS[answer.growth.scaling.quantity]
+    growth = answer.growth
     label = "measured"
     for piece in growth.whole.pieces:
         yield label, piece.formula + (f"   where {piece.where}" if piece.where else "")
@@ -72,7 +72,7 @@ def said(answer: Answer, units: Units) -> Iterator[tuple[str, str]]:
     for judged in answer.claims:
         names = words.renamed(judged)
         yield "claimed", judged.text + (f"   ({names})" if names else "")
-        yield "verdict", words.verdict(judged, units, kind)
+        yield "verdict", words.verdict(judged, units, answer)
     for found in answer.extrapolations:
         first, *more = words.needs(found, units)
         yield "at", first.removeprefix("At ")

@@ -46,8 +46,7 @@ def exactness(answer: Answer) -> str:
 def overtaking(row: Overtaking) -> str:
     """What grows fastest in a symbol, from where on it is most, and whose it is."""
     if row.start is None:
-        start = f"{row.terms} is all there is that grows with it the most, and always more than the rest"
-        start = f"{row.terms} is more than the rest at every size"
+        start = f"every term grows as {row.power}" if row.is_all else f"{row.terms} is more than the rest at every size"
     else:
         start = f"{row.terms} is more than the rest from {row.symbol} = {row.start} on"
         start += "" if row.inside is not False else ", beyond the sizes here"
@@ -63,15 +62,15 @@ def whose(modules: Sequence[Responsible]) -> str:
     return f": {', '.join(named)}{f' and {rest} more' if rest else ''}"
 
 
-def verdict(judged: Judged, units: Units, kind: Kind) -> str:
+def verdict(judged: Judged, units: Units, answer: Answer) -> str:
     """True or false, and why, with sizes that show it."""
     word = "TRUE" if judged.verdict.holds else "FALSE"
-    return f"{word}: {sentence(judged)}{_shown(judged, units, kind)}"
+    return f"{word}: {sentence(judged)}{_shown(judged, units, answer)}"
 
 
-def _shown(judged: Judged, units: Units, kind: Kind) -> str:
+def _shown(judged: Judged, units: Units, answer: Answer) -> str:
     """The sizes that show that a claim is false, or at which a claimed formula was compared last."""
-    found = judged.verdict
+    found, kind = judged.verdict, KINDS[answer.growth.scaling.quantity]
     if not found.examples:
         return ""
     last = found.examples[-1]
@@ -83,7 +82,7 @@ def _shown(judged: Judged, units: Units, kind: Kind) -> str:
         part = f"; what is missing is {share(found.share, 1)}%" if found.share and found.times is None else ""
         return f" At {at}: {numbers}{part}."
     if found.share is not None:
-        return f" At {at} that is {share(found.share, 1)}% of the whole."
+        return f" At {at} that is {share(found.share, 1)}% of the {answer.label}."
     return ""
 
 
