@@ -128,6 +128,7 @@ def _fvcore(report: Report, request: Rerun) -> Crosscheck:
 def _traced(request: Rerun) -> Reading:
     import torch
 
+    from attnprof.capture.modules import unwrap
     from attnprof.capture.signatures import Signatures
     from attnprof.capture.unchanged import unchanged
     from attnprof.counters import fvcore_analysis
@@ -145,7 +146,7 @@ def _traced(request: Rerun) -> Reading:
             stack.enter_context(torch.enable_grad())
         stack.enter_context(unchanged(request.model, values))
         stack.enter_context(request.plan.autocasting(request.model))
-        return fvcore_analysis.count(request.model, values[0], values[1], describe)
+        return fvcore_analysis.count(unwrap(request.model), values[0], values[1], describe)
 
 
 _CHECKS: dict[str, Callable[[Report, Rerun], Crosscheck]] = {"fvcore": _fvcore, "torch": _torch}

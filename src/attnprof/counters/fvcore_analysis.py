@@ -7,6 +7,7 @@ run tells which ops each node ran, so that the two can be compared node by node.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,9 @@ def count(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], desc
     The model is called twice. It keeps no hook, also when tracing fails.
     """
     try:
-        from fvcore.nn import FlopCountAnalysis  # type: ignore[import-untyped]
+        with warnings.catch_warnings():  # it uses parts of torch that are to go
+            warnings.simplefilter("ignore")
+            from fvcore.nn import FlopCountAnalysis  # type: ignore[import-untyped]
     except ImportError:
         return Reading("fvcore", "FlopCountAnalysis of fvcore", problem="it is not installed: pip install fvcore.")
 
@@ -124,15 +127,18 @@ def _enclosing(scope: str) -> frozenset[str]:
 
 @contextmanager
 def _alone(model: nn.Module) -> Iterator[None]:
-    """Without its log, and with the hooks taken away that it leaves where tracing fails."""
+    """One trace, without fvcore's log; the hooks that it leaves where tracing fails are taken away."""
     before = [(module, set(module._forward_pre_hooks), set(module._forward_hooks)) for module in model.modules()]
     logger = logging.getLogger("fvcore.nn.jit_analysis")
     was = logger.disabled
     logger.disabled = True
+    torch.clear_autocast_cache()  # a weight that was converted before is no part of a trace
     try:
-        with torch.random.fork_rng(devices=_devices(model)):
+        with torch.random.fork_rng(devices=_devices(model)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
+        torch.clear_autocast_cache()
         logger.disabled = was
         for module, pre, post in before:
             for hooks, known in ((module._forward_pre_hooks, pre), (module._forward_hooks, post)):
