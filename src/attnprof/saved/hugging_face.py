@@ -51,9 +51,9 @@ def _model(found: Read, task: str | None, real: bool, seed: int) -> tuple[PreTra
 
     config = found.config
     kind = tasks.class_for(found.where, config, task, found.architectures)
-    inside = getattr(config, "sub_configs", {}).get("text_config")
-    if inside is not None and kind.config_class is inside:  # the decoder of a model of images and text
-        config = config.get_text_config()
+    text = config.get_text_config()
+    if not isinstance(config, kind.config_class or object) and isinstance(text, kind.config_class or object):
+        config = text  # the decoder of a model of images and text
     notes = [_what(found, kind, task, config)]
     if found.quantised:
         dtype = _dtype(config) or "bfloat16"

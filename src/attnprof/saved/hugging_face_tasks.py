@@ -137,9 +137,8 @@ def _named(where: str, config: PreTrainedConfig, name: str) -> type[PreTrainedMo
             f"{where} is of a {name[:100]!r}, which transformers {transformers.__version__} has not; with --task it is "
             f"built as another class: {_listed(tasks_of(config))}."
         )
-    kinds = (found.config_class, getattr(found.config_class, "sub_configs", {}).get("text_config"))
-    inside = getattr(config, "sub_configs", {}).get("text_config")
-    fits = isinstance(config, tuple(k for k in kinds if isinstance(k, type))) or found.config_class is inside
+    wanted = found.config_class or object
+    fits = isinstance(config, wanted) or isinstance(config.get_text_config(), wanted)
     if not fits and not any(_in_table(table, config) is found for tables in TASKS.values() for table in tables):
         raise AttnprofError(f"{where} names the class {name}, but a {config.model_type} is not configured like one.")
     return found
