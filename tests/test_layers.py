@@ -31,7 +31,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "reports": ({"core", "analysis"}, {"tabulate", "plotly", "jinja2", "markupsafe", "matplotlib"}),
     "zoo": ({"core"}, {"torch"}),
     "counters": ({"core"}, {"torch", "fvcore"}),
-    "saved": ({"core"}, {"torch", "safetensors", "transformers", "huggingface_hub"}),
+    "saved": ({"core"}, {"torch", "sympy", "safetensors", "transformers", "huggingface_hub"}),
 }
 BELOW_API = set(TABLE)
 TABLE["api"] = (BELOW_API, {"torch"})

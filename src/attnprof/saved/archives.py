@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
@@ -26,6 +27,11 @@ def names(path: str | Path) -> set[str]:
     Raises :class:`AttnprofError` when the archive is damaged, or would unpack to far more than it holds.
     """
     return set(_by_name(members(path)))
+
+
+def sizes(path: str | Path) -> dict[str, int]:
+    """How many bytes each member unpacks to, by its name below the shared folder."""
+    return {member.filename.partition("/")[2] or member.filename: member.file_size for member in members(path)}
 
 
 def members(path: str | Path) -> list[zipfile.ZipInfo]:
@@ -67,6 +73,18 @@ def read(path: str | Path, name: str) -> bytes:
     except (zipfile.BadZipFile, NotImplementedError, zlib.error, ValueError, EOFError, OSError, RuntimeError) as error:
         raise AttnprofError(f"{path} is damaged: {name} cannot be read ({error}).") from None
     return content
+
+
+def check_nested(path: str | Path, name: str) -> None:
+    """That an archive inside an archive, as torch.save writes for each pickled tensor, is no bomb either."""
+    content = read(path, name)
+    if content.startswith(b"PK"):
+        inner = f"{path}, in its {name},"
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                check(inner, archive.infolist(), len(content))
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+            raise AttnprofError(f"{inner} is a damaged zip archive: {error}.") from None
 
 
 def check_same(path: str | Path) -> None:

@@ -83,10 +83,14 @@ def _check(path: Path, trust_pickle: bool) -> None:
         raise AttnprofError(f"{path} holds no program named model, as torch.export.save writes.")
     for name in graphs:
         check(archives.read(path, name))
+    sizes = archives.sizes(path)
     for name in names:
         folder, _, last = name.rpartition("/")
         if folder in ("data/weights", "data/constants") and last.endswith("_config.json"):
-            check_tensors(archives.read(path, name), trust_pickle)
+            empty = {below.removeprefix(f"{folder}/") for below, size in sizes.items() if size == 0}
+            check_tensors(archives.read(path, name), empty, trust_pickle)
+        elif last.endswith(".pt"):
+            archives.check_nested(path, name)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -283,8 +283,11 @@ def _register(kind: Any) -> None:
             ) from None
 
 
-def check_tensors(text: bytes, trust_pickle: bool) -> None:
-    """The list of a program's weights or constants: what only unpickling brings back is refused, and giants are."""
+def check_tensors(text: bytes, empty: Collection[str], trust_pickle: bool) -> None:
+    """The list of a program's weights or constants: what only unpickling brings back is refused.
+
+    ``empty`` are the members without a byte: of these, PyTorch makes zeros of whatever size the list has.
+    """
     try:
         entries = json.loads(text)["config"]
         listed = list(entries.items())
@@ -296,8 +299,16 @@ def check_tensors(text: bytes, trust_pickle: bool) -> None:
         if not isinstance(entry, dict) or not isinstance(entry.get("path_name"), str):
             raise AttnprofError("the list of its tensors cannot be read")
         file = entry["path_name"]
+        if file in empty and not _has_no_elements(entry):
+            raise AttnprofError(f"its tensor {name} has a size but no bytes")
         if not trust_pickle and not file.startswith(("weight_", "tensor_")):
             raise AttnprofError(
                 f"its constant {name} is no tensor, and bringing it back means to unpickle it, which may run code. "
                 "Pass --trust-pickle if you made this file"
             )
+
+
+def _has_no_elements(entry: dict[str, Any]) -> bool:
+    meta = entry.get("tensor_meta")
+    sizes = meta.get("sizes") if isinstance(meta, dict) else None
+    return isinstance(sizes, list) and {"as_int": 0} in sizes

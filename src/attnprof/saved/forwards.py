@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
-M = TypeVar("M", bound=nn.Module)
 
-
-def taking_as(kind: type[M], signature: inspect.Signature | None) -> type[M]:
+def taking_as(kind: type[nn.Module], signature: inspect.Signature | None) -> type[nn.Module]:
     """Give a class of modules, which is nobody else's, a forward with this signature; what it does stays."""
     if signature is None:
         return kind
@@ -25,5 +23,5 @@ def taking_as(kind: type[M], signature: inspect.Signature | None) -> type[M]:
         forward.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     except ValueError:  # one of them is named self
         return kind
-    kind.forward = forward  # type: ignore[method-assign]
+    kind.forward = forward
     return kind

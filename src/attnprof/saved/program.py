@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -47,9 +47,7 @@ class Program(nn.Module):
             self._part(path)
         self._places: dict[str, tuple[nn.Module, str]] = {}
         _add_tensors(self, exported, graph_module)
-        self.__class__ = taking_as(  # type: ignore[assignment]
-            _class(self._cut.classes.get("", ""), Program), self.taking.signature()
-        )
+        self.__class__ = cast(Any, taking_as(_class(self._cut.classes.get("", ""), Program), self.taking.signature()))
         for module in self.modules():
             module.training = _is_training(graph_module)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,10 +39,12 @@ def load(path: Path) -> Loaded:
             f"{path} is a TorchScript archive that PyTorch {torch.__version__} cannot load "
             f"(damaged, or with ops that are not registered here?): {lines[0][:200].rstrip('.')}."
         ) from None
+    if not module._c._has_method("forward"):
+        raise AttnprofError(f"{path} is a TorchScript archive of a {module.original_name}, which has no forward.")
     functions = {found.qualified_name: found for found in unit.get_functions()}
     check_graphs(path, functions.values())
     model = Script(module, functions, {})
-    model.__class__ = taking_as(type(model), _signature(module))
+    model.__class__ = cast(Any, taking_as(type(model), _signature(module)))
     return Loaded(model, notes=tuple(model.notes()))
 
 
