@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from attnprof.api.layers import CHECK, FEW, Stack, extrapolated, stack_of
 from attnprof.api.running import fake_tensors, run
 from attnprof.core.errors import AttnprofError
 from attnprof.recovery.outcome import DataDependent, Sizes
@@ -46,6 +47,8 @@ class CountedPoints:
     memory: bool
     told: Callable[[Sizes, int], None] = lambda sizes, runs: None
     is_real: bool = False
+    by_layers: bool | None = None  # whether few of many equal layers tell what all cost; None: not yet seen
+    layers: int = 0  # that were not all run
     runs: int = 0
     known: dict[tuple[tuple[str, int], ...], Counts] = field(default_factory=dict)
     unpriced: set[str] = field(default_factory=set)
@@ -97,12 +100,39 @@ class CountedPoints:
             except Exception as error:  # of the user's code, whatever it raises
                 raise UnmeasurableError(error) from error
             model, args, kwargs = parts(made)
+            stack = stack_of(model) if fake and self.by_layers is not False else None
             try:
-                report = run(model, args, kwargs, backward=self.backward, fake=fake, memory=self.memory)
+                if stack is None:
+                    return self._counted(model, args, kwargs, fake)
+                return self._by_layers(stack, lambda: self._counted(model, args, kwargs, fake))
             except Exception as error:
                 raise UnmeasurableError(error) from error
+
+    def _counted(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], fake: bool) -> Counts:
+        report = run(model, args, kwargs, backward=self.backward, fake=fake, memory=self.memory)
         self.unpriced |= report.unpriced.keys()
         return counts_of(report)
+
+    def _by_layers(self, stack: Stack, count: Callable[[], Counts]) -> Counts:
+        """The counts from few of many equal layers, once that was seen to come to those of all."""
+        few, more, check = [self._shortened(stack, layers, count) for layers in (*FEW, CHECK)]
+        if few is None or more is None or extrapolated(few, more, stack.path, CHECK) != check:
+            return count()
+        found = extrapolated(few, more, stack.path, stack.layers)
+        if self.by_layers is None:
+            whole = count()
+            self.by_layers = found == whole
+            return whole
+        self.layers = stack.layers
+        return found
+
+    def _shortened(self, stack: Stack, layers: int, count: Callable[[], Counts]) -> Counts | None:
+        """The counts with so many layers; None if the model cannot do with fewer than it has."""
+        with stack.shortened(layers):
+            try:
+                return count()
+            except Exception:  # of code that counts on all of them: it is run with all
+                return None
 
 
 def counts_of(report: Report) -> Counts:

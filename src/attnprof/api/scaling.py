@@ -112,6 +112,11 @@ class _Model:
         """What a reader must know of how it was counted."""
         if points.is_real:
             yield "Counted on real tensors: the model looks at values."
+        if points.layers:
+            yield (
+                f"The {points.layers} layers are alike: runs of 3, 4 and 5 of them came to the counts of all at the "
+                "first size, and stand for all at the others."
+            )
         if points.unpriced:
             yield f"FLOPs and bytes leave out ops without a formula: {', '.join(sorted(points.unpriced))}."
         yield from recovery.limits()

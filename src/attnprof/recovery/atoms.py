@@ -102,6 +102,20 @@ class Atom:
         raise AssertionError("a step has no expression of its own")
 
 
+def lesser(name: str, bound: Bound) -> Atom:
+    """The smaller of a size and a bound; of two sizes, the same in either order."""
+    if bound == Bound(names=bound.names) and len(bound.names) == 1 and bound.names[0] < name:
+        return Atom("min", bound.names[0], Bound(names=(name,)))
+    return Atom("min", name, bound)
+
+
+def step(name: str, bound: Bound) -> Atom:
+    """A step above a bound; of two sizes, the one in alphabetical order, which may be 1 less this one."""
+    if bound.factor == 1 and len(bound.names) == 1 and bound.names[0] < name:
+        return Atom("above", bound.names[0], Bound(names=(name,), offset=-bound.offset - 1))
+    return Atom("above", name, bound)
+
+
 #: A product of atoms: (atom, power), each atom once, in a fixed order.
 Monomial: TypeAlias = tuple[tuple[Atom, int], ...]
 ONE: Monomial = ()
@@ -118,6 +132,15 @@ def times(a: Monomial, b: Monomial) -> Monomial:
     found = dict(a)
     for atom, power in b:
         found[atom] = found.get(atom, 0) + power
+    return monomial(found)
+
+
+def joined(a: Monomial, b: Monomial) -> Monomial:
+    """The product of what was found of two sizes: functions of both that are in either are in it once."""
+    found = dict(a)
+    for atom, power in b:
+        both = atom in found and len(atom.names) > 1
+        found[atom] = max(found[atom], power) if both else found.get(atom, 0) + power
     return monomial(found)
 
 

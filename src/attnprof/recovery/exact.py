@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import isqrt
 
-#: A Mersenne prime.
-PRIME = 2**521 - 1
+#: Mersenne primes: the second is quick, and enough to tell whether an equation is new.
+PRIME, QUICK = 2**521 - 1, 2**61 - 1
 _BOUND = isqrt(PRIME // 2)
 
 
-def modular(value: Fraction | int) -> int:
-    """The number modulo the prime."""
+def modular(value: Fraction | int, prime: int = PRIME) -> int:
+    """The number modulo a prime."""
     if isinstance(value, int):
-        return value % PRIME
-    return value.numerator * pow(value.denominator, -1, PRIME) % PRIME
+        return value % prime
+    return value.numerator * pow(value.denominator, -1, prime) % prime
 
 
 class System:
@@ -29,8 +29,8 @@ class System:
     made of the equations that were taken.
     """
 
-    def __init__(self, unknowns: int) -> None:
-        self.unknowns = unknowns
+    def __init__(self, unknowns: int, prime: int = PRIME) -> None:
+        self.unknowns, self.prime = unknowns, prime
         self.taken = 0
         self._rows: list[tuple[int, list[int], list[int]]] = []  # pivot, row, how it is made
 
@@ -45,12 +45,12 @@ class System:
 
     def _reduced(self, equation: Sequence[Fraction | int]) -> tuple[list[int], list[int]]:
         """What of an equation is not said by those taken, and how it is made of them."""
-        row = [modular(value) for value in equation]
+        row = [modular(value, self.prime) for value in equation]
         made = [0] * self.taken + [1]
         for pivot, other, how in self._rows:
             if factor := row[pivot]:
-                row = [(a - factor * b) % PRIME for a, b in zip(row, other, strict=True)]
-                made = [(a - factor * b) % PRIME for a, b in zip(made, _padded(how, len(made)), strict=True)]
+                row = [(a - factor * b) % self.prime for a, b in zip(row, other, strict=True)]
+                made = [(a - factor * b) % self.prime for a, b in zip(made, _padded(how, len(made)), strict=True)]
         return row, made
 
     def add(self, equation: Sequence[Fraction | int]) -> bool:
@@ -59,27 +59,30 @@ class System:
         pivot = next((i for i, value in enumerate(row) if value), -1)
         if pivot < 0:
             return False
-        inverse = pow(row[pivot], -1, PRIME)
-        row = [value * inverse % PRIME for value in row]
-        made = [value * inverse % PRIME for value in made]
+        inverse = pow(row[pivot], -1, self.prime)
+        row = [value * inverse % self.prime for value in row]
+        made = [value * inverse % self.prime for value in made]
         for at, (place, other, how) in enumerate(self._rows):
             if factor := other[pivot]:
-                reduced = [(a - factor * b) % PRIME for a, b in zip(other, row, strict=True)]
-                how = [(a - factor * b) % PRIME for a, b in zip(_padded(how, len(made)), made, strict=True)]
+                reduced = [(a - factor * b) % self.prime for a, b in zip(other, row, strict=True)]
+                how = [(a - factor * b) % self.prime for a, b in zip(_padded(how, len(made)), made, strict=True)]
                 self._rows[at] = place, reduced, how
         self._rows.append((pivot, row, made))
         self.taken += 1
         return True
 
     def solve(self, right: Sequence[int]) -> list[Fraction] | None:
-        """The unknowns, from the right sides of the equations that were taken; None if they are no small fractions."""
-        found: list[Fraction | None] = [None] * self.unknowns
+        """The unknowns, from the right sides of the equations that were taken; None if they are no small fractions.
+
+        Those that the equations leave open are 0.
+        """
+        found = [Fraction(0)] * self.unknowns
         for pivot, _, how in self._rows:
-            value = sum(a * b for a, b in zip(how, right, strict=False)) % PRIME
-            found[pivot] = fraction(value)
-            if found[pivot] is None:
+            value = fraction(sum(a * b for a, b in zip(how, right, strict=False)) % PRIME)
+            if value is None:
                 return None
-        return [value for value in found if value is not None]
+            found[pivot] = value
+        return found
 
 
 def _padded(row: list[int], length: int) -> list[int]:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from attnprof.recovery.atoms import Monomial, at
-from attnprof.recovery.exact import System
+from attnprof.recovery.exact import QUICK, System
 from attnprof.recovery.outcome import Sizes
 
-_SMALL = 2**61 - 1
 #: Monomial -> coefficient, none of them 0.
 Combination = dict[Monomial, Fraction]
 
@@ -42,15 +41,15 @@ def might_fit(rows: Sequence[Sequence[int]], counts: Sequence[int]) -> bool:
     """Whether some combination of columns comes to the counts modulo a prime: if not, none does."""
     left = [[*row, count] for row, count in zip(rows, counts, strict=True)]
     for column in range(len(rows[0])):
-        pivot = next((row for row in left if row[column] % _SMALL), None)
+        pivot = next((row for row in left if row[column] % QUICK), None)
         if pivot is None:
             continue
         left.remove(pivot)
-        inverse = pow(pivot[column], -1, _SMALL)
+        inverse = pow(pivot[column], -1, QUICK)
         for row in left:
-            if factor := row[column] * inverse % _SMALL:
-                row[column:] = [(a - factor * b) % _SMALL for a, b in zip(row[column:], pivot[column:], strict=True)]
-    return all(row[-1] % _SMALL == 0 for row in left)
+            if factor := row[column] * inverse % QUICK:
+                row[column:] = [(a - factor * b) % QUICK for a, b in zip(row[column:], pivot[column:], strict=True)]
+    return all(row[-1] % QUICK == 0 for row in left)
 
 
 def value(combination: Combination, sizes: Sizes) -> Fraction:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from fractions import Fraction
 
-from attnprof.recovery.atoms import ONE, Atom, Bound, Kind, Monomial, monomial, of, times
+from attnprof.recovery.atoms import ONE, Atom, Bound, Kind, Monomial, lesser, monomial, of, step, times
 from attnprof.recovery.fitting import Combination, fit, might_fit, value
 from attnprof.recovery.outcome import Sizes
 from attnprof.recovery.pieces import Pieces, pieces
@@ -209,6 +209,9 @@ def _under(name: str, names: Sequence[str], points: Sequence[Sizes]) -> Iterator
                 single = [*plain, *(times(power, quotient) for power in plain)]
                 yield single
                 yield [*single, *(times(power, times(quotient, quotient)) for power in plain)]
+                low = monomial({lesser(name, Bound(names=(other,))): 1})
+                lows = [ONE, low, times(low, low)]
+                yield [*lows, *(times(power, quotient) for power in lows)]
 
 
 def _rounded(name: str, names: Sequence[str], anchor: Sizes) -> Iterator[Atom]:
@@ -242,11 +245,11 @@ def _broken(name: str, found: Pieces, bounds: Callable[[int], Iterator[Bound]]) 
         ways: list[list[Monomial]] = []
         for at in meets:
             for bound in bounds(at):
-                low = monomial({Atom("min", name, bound): 1})
+                low = monomial({lesser(name, bound): 1})
                 ways.append([times(low, power) for power in plain[:-1]])
         for bound in bounds(last):
-            step = monomial({Atom("above", name, bound): 1})
-            ways.append([times(step, power) for power in plain])
+            above = monomial({step(name, bound): 1})
+            ways.append([times(above, power) for power in plain])
         options.append(ways)
     firsts = [ways[0] for ways in options]
     yield plain + [product for way in firsts for product in way]

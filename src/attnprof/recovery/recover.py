@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
-from attnprof.recovery.atoms import ONE, Monomial, at, monomial, of, times
+from attnprof.recovery.atoms import ONE, Monomial, at, joined, monomial, of, times
 from attnprof.recovery.domain import Domain
-from attnprof.recovery.exact import System
+from attnprof.recovery.exact import QUICK, System
 from attnprof.recovery.fitting import Combination, value
 from attnprof.recovery.line import Line
 from attnprof.recovery.outcome import Formula, NoFormula, Outcome, Sizes
@@ -31,6 +32,8 @@ _ALL_LISTED = 64
 BASIS = "polynomials up to degree 4, inverse powers, min, ceil and floor of quotients, log2, pieces between breakpoints"
 #: Terms that may wait for another size to be told apart.
 _UNTOLD = 120
+#: Points in a row that tell nothing new after which no other is looked for.
+_IDLE = 400
 #: Symbol -> the functions of it that a count is made of.
 _Bases = Mapping[str, Sequence[Monomial]]
 
@@ -168,12 +171,12 @@ class Recovery:
         included: list[str] = []
         solved: tuple[Combination, int] | None = None
         for name in order:
-            own = {_apart(product, included) for product in bases[name]}
+            own = {*bases[name], *(_apart(product, included) for product in bases[name])}
             included.append(name)
             if own == {ONE}:
                 continue
             is_told = len(products) == 1 or len(own) == 1  # nothing to choose from: all terms are there
-            products = sorted({times(a, b) for a in products for b in own}, key=repr)
+            products = sorted({joined(a, b) for a in products for b in own}, key=_simple_first)
             solved = None
             if is_told:
                 continue
@@ -188,30 +191,36 @@ class Recovery:
     def _solved(self, key: Hashable, basis: Sequence[Monomial], included: Sequence[str]) -> tuple[Combination, int]:
         """The coefficients, from points in which the included sizes vary; held against all such points there are."""
         space = self.space
-        system = System(len(basis))
+        system, rank = System(len(basis)), System(len(basis), QUICK)
         right: list[int] = []
         used = self._used[key] = []
         rest: list[tuple[Point, int]] = []
+
+        def take(point: Point, row: list[Fraction | int], count: int) -> None:
+            system.add(row)
+            right.append(count)
+            used.append(point)
+
         for point, counts in space.within(included):
-            if not system.is_full and system.add([at(product, space.sizes(point)) for product in basis]):
-                right.append(counts.get(key, 0))
-                used.append(point)
+            row = [at(product, space.sizes(point)) for product in basis]
+            if not rank.is_full and rank.add(row):
+                take(point, row, counts.get(key, 0))
             else:
                 rest.append((point, counts.get(key, 0)))
-        tries = 60 * len(basis) + 300
-        for point in () if system.is_full else space.random(included):
-            tries -= 1
-            if system.is_full or not tries:
+        idle = 0
+        for point in () if rank.is_full else space.random(included):
+            if rank.is_full or idle > _IDLE:
                 break
             row = [at(product, space.sizes(point)) for product in basis]
-            if system.is_new(row) and (fresh := space.count(point)) is not None:
-                system.add(row)
-                right.append(fresh.get(key, 0))
-                used.append(point)
-        if not system.is_full:
+            idle += 1
+            if rank.is_new(row) and (fresh := space.count(point)) is not None:
+                rank.add(row)
+                take(point, row, fresh.get(key, 0))
+                idle = 0
+        if not rank.is_full and not any(atom.kind == "min" for product in basis for atom, _ in product):
             raise TooFewError(
                 f"the sizes of {', '.join(included)} that can be counted are too few to tell {len(basis)} terms apart."
-            )
+            )  # with min(a, b) some terms are sums of others: (a - min) (b - min) = 0
         coefficients = system.solve(right)
         found = {product: c for product, c in zip(basis, coefficients or (), strict=False) if c}
         for point, count in rest:
@@ -315,6 +324,10 @@ def _apart(product: Monomial, included: Iterable[str]) -> Monomial:
     """What of a product does not depend on sizes that are included already."""
     known = {*included}
     return tuple((atom, power) for atom, power in product if not atom.names & known)
+
+
+def _simple_first(product: Monomial) -> tuple[int, str]:
+    return sum(abs(power) * len(atom.names) for atom, power in product), repr(product)
 
 
 def _closed(name: str, basis: Iterable[Monomial], lowest: int = 0, highest: int = 0) -> list[Monomial]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product as every
 
-from sympy import Add, And, Eq, Expr, Gt, Integer, Le, true
+from sympy import Add, And, Eq, Expr, Gt, Integer, Le, Min, true
 from sympy.logic.boolalg import Boolean
 
 from attnprof.analytic.symbols import symbol
@@ -17,7 +17,10 @@ from attnprof.recovery.outcome import Formula, Piece, rational
 def written(combination: Combination, runs: int, held_out: int) -> Formula:
     """The formula of a combination, made from so many points and checked on so many more."""
     steps = sorted({a for product in combination for a, _ in product if a.kind == "above"}, key=_order)
-    pieces = [Piece(_sum(combination, above), And(*conditions)) for above, conditions in _cases(steps)]
+    pieces = [
+        Piece(_sum(combination, above).xreplace(_minima(steps, above)).expand(), And(*conditions))
+        for above, conditions in _cases(steps)
+    ]
     return Formula(tuple(pieces), runs, held_out)
 
 
@@ -49,6 +52,18 @@ def _follows(one: Atom, other: Atom) -> bool:
     if not a.names:
         return a.factor + a.offset > b.factor + b.offset
     return a.factor >= b.factor and a.offset >= b.offset
+
+
+def _minima(steps: Sequence[Atom], above: set[Atom]) -> dict[Expr, Expr]:
+    """What min(T, w) is where it is known whether T is above w."""
+    found: dict[Expr, Expr] = {}
+    for step in steps:
+        x, bound = symbol(step.name), step.bound.expression - step.bound.offset
+        if step in above and step.bound.offset >= 0:
+            found[Min(x, bound)] = bound
+        elif step not in above and step.bound.offset <= 0:
+            found[Min(x, bound)] = x
+    return found
 
 
 def _sum(combination: Combination, above: set[Atom]) -> Expr:
