@@ -213,6 +213,8 @@ def own_times(roofline: Roofline, phases: Sequence[str]) -> dict[str, Attainable
     """The least time of what each module ran itself, in these phases."""
     found = dict.fromkeys((point.module for point in roofline.points), Attainable())
     for phase in phases:
+        if roofline.by_phase[phase].bound is None:
+            continue  # nothing takes time in it
         for module, point in roofline.by_module(phase, inclusive=False).items():
             found[module] += point.attainable
     return found

@@ -20,6 +20,11 @@ function layout(changes) {
 
 const CONFIG = { displayModeBar: false, responsive: true, showTips: false, doubleClick: "reset", scrollZoom: false };
 
+/** Run Plotly, which is in the page as text: its megabytes are read when the first chart comes near, and not before. */
+function loadLibrary() {
+  if (typeof Plotly === "undefined") document.head.append(el("script", {}, document.getElementById("library").textContent));
+}
+
 /** A plot in a box: ``draw()`` gives [traces, layout]. Drawn when first in view, and again on every choice. */
 class Plot {
   constructor(label, height, draw) {
@@ -36,7 +41,8 @@ class Plot {
   }
 
   draw() {
-    if (!this.near || typeof Plotly === "undefined") return;
+    if (!this.near) return;
+    loadLibrary();
     const [traces, shape] = this.make();
     Plotly.react(this.box, traces, shape, CONFIG);
     if (!this.ready && this.on) this.on(this.box);

@@ -15,7 +15,15 @@ function el(tag, attributes, ...children) {
 function select(label, options, value, chosen) {
   const box = el("select", { onchange: (event) => chosen(event.target.value) });
   for (const [key, text] of options) box.append(el("option", { value: key, selected: key === value }, text));
-  return el("label", { class: "choice" }, el("span", {}, label), box);
+  return labelled(label, box);
+}
+
+/** A field with its label before it, or after it for a box to tick. */
+function labelled(label, field) {
+  labelled.count = (labelled.count || 0) + 1;
+  field.id = `field-${labelled.count}`;
+  const text = el("label", { for: field.id }, label);
+  return el("span", { class: "choice" }, field.type === "checkbox" ? [field, text] : [text, field]);
 }
 
 /** Buttons of which one is pressed. */

@@ -20,7 +20,7 @@ class Grid {
       "table",
       {
         class: "grid", role: this.tree ? "treegrid" : "grid", id: this.id, tabindex: "0", "aria-label": this.label,
-        onkeydown: (event) => this.press(event), onfocus: () => this.focused(),
+        onkeydown: (event) => this.press(event),
         onclick: (event) => this.clicked(event), ondblclick: (event) => this.opensOnce(event),
       },
       this.widths,
@@ -203,10 +203,6 @@ class Grid {
     let found = at - 1;
     while (this.rows[found].level >= this.rows[at].level) found -= 1;
     return found;
-  }
-
-  focused() {
-    this.draw();
   }
 
   clicked(event) {

@@ -88,7 +88,7 @@ function layers() {
   const tools = el("div", { class: "tools" },
     segmented("Columns", names, view.set, (set) => { view.set = set; grid.setColumns(columns()); }),
     trees.every && segmented("Layers", [["folded", "Equal layers as one"], ["every", "Every layer"]], "folded", show),
-    el("label", { class: "choice" }, el("span", {}, "Find"), search), count,
+    labelled("Find a layer", search), count,
     el("span", { class: "push" }),
     el("button", { type: "button", onclick: () => spread(1) }, "One level more"),
     el("button", { type: "button", onclick: () => { grid.opened = new Set([0]); grid.refresh(); } }, "Collapse"),

@@ -37,5 +37,3 @@ function start() {
 }
 
 start();
-// Plotly comes after this script, so that the page is there before its megabytes are read.
-document.addEventListener("DOMContentLoaded", () => Plot.all.forEach((plot) => plot.draw()));

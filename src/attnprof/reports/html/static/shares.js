@@ -1,7 +1,8 @@
 // Where it goes: FLOPs, bytes, memory or time by module, as an icicle or as a treemap.
 
 const LEVELS = 4; // below the module that is looked at
-const WIDEST = 40; // modules of one level; of more, the others are one
+const WIDEST = 40; // modules in one; of more, the others are together
+const LEAST = 0.002; // of what is looked at: modules below that are together too, as nobody could see them
 
 function shares() {
   const view = { kind: "icicle", quantity: "flops", at: 0 };
@@ -24,7 +25,8 @@ function shares() {
     const visit = (row, parent, level) => {
       const inner = tree.below[row].filter((one) => size(one) > 0).sort((a, b) => size(b) - size(a));
       const deep = level < LEVELS && inner.length > 0;
-      const kept = deep ? inner.slice(0, inner.length > WIDEST ? WIDEST - 1 : WIDEST) : [];
+      const large = inner.filter((one) => size(one) >= LEAST * size(view.at));
+      const kept = deep ? large.slice(0, inner.length > WIDEST ? WIDEST - 1 : WIDEST) : [];
       const rest = deep ? inner.slice(kept.length) : [];
       const whole = size(0) || 1;
       const hover = `<b>${inPlot(short(tree.name[row] || D.title))}</b>${tree.class[row] ? `<br>${inPlot(tree.class[row])}` : ""}<br>${text(row)}, ${percent(fraction(size(row)), fraction(whole))}% of all`;

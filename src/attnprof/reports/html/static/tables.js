@@ -1,7 +1,7 @@
 // The tables below: ops with their shapes, theory, steps, devices, and what nobody could price.
 
 /** A box to find rows by their text, above a grid. */
-function finder(grid, text) {
+function finder(grid, what, text) {
   const count = el("span", { class: "count", role: "status" });
   const search = (event) => {
     const wanted = event.target.value.trim().toLowerCase();
@@ -11,7 +11,7 @@ function finder(grid, text) {
     grid.box.scrollTop = 0;
     grid.refresh();
   };
-  return [el("label", { class: "choice" }, el("span", {}, "Find"), el("input", { type: "search", oninput: search })), count];
+  return [labelled(`Find ${what}`, el("input", { type: "search", oninput: search })), count];
 }
 
 function ops() {
@@ -56,8 +56,8 @@ function ops() {
   watch(() => grid.setColumns(columns()));
   const hidden = rows.filter((row) => status(row) === "free").length;
   return section("ops", "Ops",
-    el("div", { class: "tools" }, finder(grid, (row) => row.from.label[row.at]),
-      hidden ? el("label", { class: "choice" }, el("input", { type: "checkbox", onchange: (event) => { free = event.target.checked; grid.refresh(); } }), el("span", {}, `with ${counted(hidden, "free op")} (views and the like)`)) : null),
+    el("div", { class: "tools" }, finder(grid, "an op", (row) => row.from.label[row.at]),
+      hidden ? labelled(`with ${counted(hidden, "free op")} (views and the like)`, el("input", { type: "checkbox", onchange: (event) => { free = event.target.checked; grid.refresh(); } })) : null),
     grid.box);
 }
 
@@ -118,7 +118,7 @@ function theory() {
   watch(() => grid.setColumns(columns()));
   const choices = [["differ", "With a residual"], ["all", "All"]];
   return section("theory", "Measured and predicted", sentences(table.sentences),
-    el("div", { class: "tools" }, segmented("Comparisons", choices, which, (chosen) => { which = chosen; grid.box.scrollTop = 0; grid.refresh(); }), finder(grid, (row) => table.module[row])),
+    el("div", { class: "tools" }, segmented("Comparisons", choices, which, (chosen) => { which = chosen; grid.box.scrollTop = 0; grid.refresh(); }), finder(grid, "a module", (row) => table.module[row])),
     grid.box, el("p", { class: "note" }, "A row opens to the terms of its formula, and to the ops that no term accounts for. Residual: measured less predicted; what no formula covers is grey."));
 }
 
