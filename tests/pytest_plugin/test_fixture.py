@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_plugin.project import UP_BYTES, again, down, net, run, up
+from pytest_plugin.project import DOWN_BYTES, UP_BYTES, again, down, net, run, up
 
 pytest_plugins = ["pytester"]
 
@@ -63,6 +63,20 @@ def test_a_float_is_a_number_too(pytester: pytest.Pytester, limit: str, told: st
     text = run(pytester, body, failed=1)
     assert f"assert {net()} FLOP <= {told}\n" in text
     assert f"up    {up()} FLOP" in text
+
+
+def test_an_amount_has_its_unit_where_nobody_knows_the_report(pytester: pytest.Pytester) -> None:
+    body = """
+@pytest.fixture(scope="session")
+def report(): return package.run(MODEL, (X,))
+
+def test_flops(report): assert report.total.flops <= package.flops("2 kFLOP")
+
+def test_bytes(report): assert package.bytes("1 kB") > report.total.bytes
+"""
+    text = run(pytester, body, failed=2)
+    assert f"assert {net()} FLOP <= 2 kFLOP\n" in text
+    assert f"assert 1 kB > {UP_BYTES + DOWN_BYTES} B\n" in text
 
 
 def test_what_a_user_has_to_correct_has_no_traceback_of_ours(pytester: pytest.Pytester) -> None:

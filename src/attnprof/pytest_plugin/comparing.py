@@ -29,7 +29,10 @@ _LEAST = 100
 def explained(
     op: str, left: int | float, right: int | float, reports: Sequence[Callable[[], Report]]
 ) -> list[str] | None:
-    """``4.61 GFLOP <= 4.2 GFLOP`` and the most expensive modules; None for numbers that no report has."""
+    """``4.61 GFLOP <= 4.2 GFLOP`` and the most expensive modules.
+
+    The first line alone where no report has the number and it is compared with an amount; None for other numbers.
+    """
     for made in reversed(reports):
         try:
             report = made()
@@ -52,6 +55,9 @@ def explained(
                 told = f"{_shown(left, quantity)} {op} {_shown(right, quantity)}"
                 lines = text.parts(hold(report, Budget(quantity, 0, **scope)))
                 return [told, f"{name}, {attribute}; the most expensive modules, each without those in it:", *lines]
+    for number in (left, right):
+        if isinstance(number, Amount):
+            return [f"{_shown(left, number.kind)} {op} {_shown(right, number.kind)}"]
     return None
 
 

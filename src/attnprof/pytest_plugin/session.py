@@ -137,7 +137,9 @@ class AttnprofSession:
         return report
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
-        if not (self.reports and isinstance(left, int | float) and isinstance(right, int | float)):
+        if not (isinstance(left, int | float) and isinstance(right, int | float)):
+            return None
+        if not (self.reports or _is("Amount", "amounts", left) or _is("Amount", "amounts", right)):
             return None
         from attnprof.pytest_plugin.comparing import explained
 
@@ -223,10 +225,10 @@ def _is_budget(error: BaseException) -> bool:
     return _is("BudgetError", "budget", error)
 
 
-def _is(name: str, module: str, error: BaseException) -> bool:
-    """Whether it is one of our errors; without loading what could have raised it."""
+def _is(name: str, module: str, value: object) -> bool:
+    """Whether it is of one of our classes; without loading the module of a class that nobody used."""
     loaded = sys.modules.get(f"attnprof.core.{module}")
-    return loaded is not None and isinstance(error, getattr(loaded, name))
+    return loaded is not None and isinstance(value, getattr(loaded, name))
 
 
 def _is_for_users(error: BaseException) -> bool:
