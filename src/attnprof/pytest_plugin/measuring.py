@@ -11,7 +11,8 @@ import pytest
 
 from attnprof.analysis.budget import hold
 from attnprof.analysis.budget_snapshot import snapshot
-from attnprof.api import Profile, Report
+from attnprof.analysis.report import Report
+from attnprof.api import Profile
 from attnprof.core import lock
 from attnprof.core.budget import Budget, BudgetError
 from attnprof.core.errors import AttnprofError
