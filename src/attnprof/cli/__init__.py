@@ -1,7 +1,8 @@
 """The command line. ``main`` is the console script ``attnprof``.
 
 Exit codes: 0 done; 1 the model (or its file) raised, after its traceback and the table of what ran until
-then; 2 something to correct, said in one sentence on stderr; 130 interrupted.
+then; 2 something to correct, said in one sentence on stderr; 130 interrupted; 141 the reader of the output left, as
+shells say it of a program that SIGPIPE ended.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ app.command()(check)
 app.command()(devices)
 app.command()(calibrate)
 
+#: 128 and the number of SIGPIPE.
+_READER_LEFT = 141
 #: What is wrong with an option. typer has this class from click, or in its own copy of it, and exports those below it.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -76,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise  # about a file, not about what was printed
         _discard_output()
         if isinstance(error, BrokenPipeError):
-            sys.exit(1)
+            sys.exit(_READER_LEFT)
         print(f"attnprof: cannot write the output: {error.strerror or error}.", file=sys.stderr)
         sys.exit(2)
 
@@ -93,6 +96,10 @@ def _run(arguments: list[str]) -> int:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except SystemExit as left:  # typer leaves with 1 where the reader has
+        if isinstance(left.__context__, BrokenPipeError):
+            return _READER_LEFT
+        raise
 
 
 def _refuse(sentence: str) -> int:

@@ -44,7 +44,8 @@ class Form:
                 f'the form "{self.name}" shows modules, not by="{view.by}": leave out by, or use {other}.'
             )
         if self.whole and shown:
-            asked = {"depth": view.depth, "sort": view.sort, "top": view.top, "phase": view.phase}
+            sort = view.sort if view.top is None else None  # what top alone implies
+            asked = {"depth": view.depth, "sort": sort, "top": view.top, "phase": view.phase}
             given = [name for name, value in asked.items() if value is not None]
             given += ["units"] if view.units != Units() else []
             if given:

@@ -65,7 +65,7 @@ class Branch:
 
     @property
     def label(self) -> str:
-        return printable(f"{self.name} {self.note}".strip())
+        return printable(f"{self.name} {self.note}" if self.note else self.name)
 
     def size(self, sort: str) -> float:
         """The number that ``sort`` orders by."""

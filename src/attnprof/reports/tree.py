@@ -118,7 +118,7 @@ def _name(branch: Branch) -> str:
     if branch.folded > 1:
         name = name.removesuffix(f" x{branch.folded}")
         name = name[1:-1] if name.startswith("[") else name
-    return f"{name} {branch.note}".strip()
+    return f"{name} {branch.note}" if branch.note else name
 
 
 def _hyperparameters(records: Sequence[ModuleRecord]) -> list[str]:
