@@ -69,7 +69,8 @@ class Overtaking:
     """The terms that grow fastest in a symbol, from which size on they are more than all others, and whose they are.
 
     ``start`` is None where they always are. ``inside``: whether it is among the sizes that were asked for; None where
-    it depends on other symbols. ``is_all``: whether there are no other terms.
+    it depends on other symbols. ``is_all``: whether there are no other terms. ``told``: whether the size is known;
+    where it is not, the terms are some of those that grow as ``power``, and may not be all.
     """
 
     symbol: str
@@ -80,6 +81,7 @@ class Overtaking:
     inside: bool | None = None
     modules: tuple[Responsible, ...] = ()
     is_all: bool = False
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -214,18 +216,23 @@ def _overtakings(scaling: Scaling, largest: Sizes) -> tuple[Overtaking, ...]:
 
 def _overtaking(scaling: Scaling, name: str, parts: Mapping[str, Expr], largest: Sizes) -> Overtaking:
     terms = scaling.dominant(name)
-    start, text, inside = scaling.crossover(name), None, None
-    if start is not None:
-        start = sympy.ceiling(start) if start.is_number else sympy.simplify(start)
-        text = plain(start)
-        inside = bool(start <= scaling.domains[name].last) if start.is_number else None
+    start, inside, told = None, None, True
     try:
-        power = plain(symbol_of(name) ** sympy.Rational(str(degree(terms, {name: Fraction(1)}))))
+        crossing = scaling.crossover(name)
+    except NotImplementedError:  # sympy solves no equation of such functions
+        crossing, told = None, False
+    told = told and not terms.has(sympy.Max, sympy.Piecewise)  # which of their values it is depends on sizes
+    if crossing is not None:
+        crossing = sympy.ceiling(crossing) if crossing.is_number else sympy.simplify(crossing)
+        start = plain(crossing)
+        inside = bool(crossing <= scaling.domains[name].last) if crossing.is_number else None
+    try:
+        power = plain(symbol_of(name) ** sympy.Rational(str(degree(scaling.expression, {name: Fraction(1)}))))
     except UnsettledError:
         power = ""
     modules = responsible(parts, terms, largest)
     is_all = bool(sympy.expand(scaling.expression - terms) == 0)
-    return Overtaking(name, power, plain(terms), in_latex(terms), text, inside, modules, is_all)
+    return Overtaking(name, power, plain(terms), in_latex(terms), start, inside, modules, is_all, told)
 
 
 def _piece(formula: Formula, at: Sizes) -> Expr:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from attnprof.analysis.scaling import Growth
 from attnprof.analysis.scaling_claim import Judged
 from attnprof.analysis.scaling_extrapolation import Extrapolation
+from attnprof.analysis.scaling_theory import Theory
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The growth, the claims with their verdicts, and what is needed at other sizes.
+    """The growth, the closed form beside it, the claims with their verdicts, and what is needed at other sizes.
 
     ``by_module``: whether every module is shown. ``notes`` are sentences that a reader must see.
     """
@@ -19,6 +20,7 @@ class Answer:
     growth: Growth
     claims: tuple[Judged, ...] = ()
     extrapolations: tuple[Extrapolation, ...] = ()
+    theory: Theory | None = None
     by_module: bool = False
     notes: tuple[str, ...] = ()
 

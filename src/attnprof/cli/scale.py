@@ -21,7 +21,9 @@ from attnprof.core.units import Units
 if TYPE_CHECKING:
     from sympy import Expr
 
+    from attnprof.analysis.scaling_theory import Theory
     from attnprof.claims.grammar import Claim
+    from attnprof.recovery.scaling import Scaling
 
 _FORMATS = ("table", "markdown", "latex", "csv", "json")
 _QUANTITIES = ("flops", "matmul", "vector", "bytes", "saved", "peak")
@@ -169,6 +171,7 @@ def scale(
                 extrapolate(found, sizes, build=build, device=spec[0] if spec else None, count=count)
                 for sizes in points
             ),
+            _theory(found, target, takes, kept),
             by_module=by is not None,
             notes=_notes(more, claims, has_formula),
         )
@@ -200,6 +203,16 @@ def _found(text: str, given: Mapping[str, Any]) -> tuple[Callable[..., Any] | st
     except (TypeError, ValueError):  # a builtin without a signature: the call will tell
         return build, dict(given)
     return build, {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+def _theory(found: Scaling, target: str, takes: Mapping[str, Any], kept: Mapping[str, Any]) -> Theory | None:
+    """The closed form of a mechanism of the zoo, where it has one."""
+    from attnprof import zoo
+    from attnprof.analysis.scaling_theory import theory
+    from attnprof.core.short_names import full_name
+
+    name = full_name(target.partition(":")[0])
+    return theory(found, name, {**takes, **kept}) if name in zoo.names() else None
 
 
 def _claims(

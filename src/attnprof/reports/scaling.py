@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from tabulate import tabulate
@@ -69,6 +70,8 @@ def said(answer: Answer, units: Units) -> Iterator[tuple[str, str]]:
         yield "grows as", f"O({growth.whole.growth})"
     for row in growth.overtaking:
         yield f"in {row.symbol}", words.overtaking(row)
+    if answer.theory is not None:
+        yield "theory", words.theory(answer.theory)
     for judged in answer.claims:
         names = words.renamed(judged)
         yield "claimed", judged.text + (f"   ({names})" if names else "")
@@ -197,6 +200,7 @@ def to_json(answer: Answer) -> str:
             for o in growth.overtaking
         ],
         "modules": [_found(found) for found in growth.modules],
+        "theory": None if answer.theory is None else asdict(answer.theory),
         "claims": [_claim(judged) for judged in answer.claims],
         "extrapolations": [_extrapolation(found) for found in answer.extrapolations],
         "points": [{"sizes": dict(p.sizes), "count": p.count, "role": p.role} for p in scaling.points],

@@ -8,6 +8,7 @@ from attnprof.analysis.scaling import Found, Overtaking, Responsible
 from attnprof.analysis.scaling_answer import Answer
 from attnprof.analysis.scaling_claim import Judged, sentence
 from attnprof.analysis.scaling_extrapolation import Extrapolation
+from attnprof.analysis.scaling_theory import Theory
 from attnprof.core.units import Kind, Units, duration, share
 
 CONVENTIONS = "FLOPs: 2 per multiply-add, masks not deducted · bytes: traffic of each op alone · counted, not timed"
@@ -43,8 +44,20 @@ def exactness(answer: Answer) -> str:
     return f"exact: made from {made}, {checked}; {_counted(scaling.runs, 'run')} of the model"
 
 
+def theory(found: Theory) -> str:
+    """Whether the closed form of the mechanism is what was measured."""
+    named = f"`attnprof predict {found.name}`"
+    if found.symbolic:
+        return f"the same formula as {named} has."
+    if found.equal:
+        return f"{named} has {found.formula}, which comes to the same at every size that was counted."
+    return f"{named} has {found.formula}: measured - predicted = {found.difference}."
+
+
 def overtaking(row: Overtaking) -> str:
     """What grows fastest in a symbol, from where on it is most, and whose it is."""
+    if not row.told:
+        return f"it grows as {row.power}." if row.power else "how it grows cannot be told."
     if row.start is None:
         start = f"every term grows as {row.power}" if row.is_all else f"{row.terms} is more than the rest at every size"
     else:
@@ -59,7 +72,9 @@ def whose(modules: Sequence[Responsible]) -> str:
         return ""
     named = [f"{_name(m)} {share(m.share, 1)}%" for m in modules[:_NAMED]]
     rest = len(modules) - len(named)
-    return f": {', '.join(named)}{f' and {rest} more' if rest else ''}"
+    more = f" and {rest} more" if rest else ""
+    unknown = "" if sum(m.share for m in modules) == 1 else ", the rest in modules without a formula"
+    return f": {', '.join(named)}{more}{unknown}"
 
 
 def verdict(judged: Judged, units: Units, answer: Answer) -> str:
