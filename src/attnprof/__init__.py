@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnprof import testing, zoo
+    from attnprof.analysis.comparison import PredictionError
     from attnprof.analytic import Prediction, predict
     from attnprof.analytic.binding import predicts
     from attnprof.api import Profile, Report, fake_tensors, load, profile, run
     from attnprof.api.calibration import calibrate
     from attnprof.api.crosscheck import crosscheck
+    from attnprof.api.extrapolation import Extrapolation, extrapolate
+    from attnprof.api.judging import Verdict, judge
     from attnprof.api.opening import load_model
     from attnprof.api.scaling import Scaling, scaling
     from attnprof.api.serving import AttentionIO, Serving, attention_io, serving
@@ -44,6 +47,10 @@ _HOMES = {
     "load_model": "attnprof.api.opening",
     "profile": "attnprof.api",
     "run": "attnprof.api",
+    "Extrapolation": "attnprof.api.extrapolation",
+    "extrapolate": "attnprof.api.extrapolation",
+    "Verdict": "attnprof.api.judging",
+    "judge": "attnprof.api.judging",
     "Scaling": "attnprof.api.scaling",
     "scaling": "attnprof.api.scaling",
     "AttentionIO": "attnprof.api.serving",
@@ -52,6 +59,7 @@ _HOMES = {
     "compare": "attnprof.api.study",
     "Prediction": "attnprof.analytic",
     "predict": "attnprof.analytic",
+    "PredictionError": "attnprof.analysis.comparison",
     "predicts": "attnprof.analytic.binding",
     "bytes": "attnprof.core.amounts",
     "flops": "attnprof.core.amounts",
@@ -78,9 +86,11 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "AttnprofError",
     "BudgetError",
     "Cost",
+    "Extrapolation",
     "OpSignature",
     "Plan",
     "Prediction",
+    "PredictionError",
     "Profile",
     "Report",
     "Scaling",
@@ -89,6 +99,7 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "TensorMeta",
     "TraceFormatError",
     "UnpricedError",
+    "Verdict",
     "Work",
     "attention_io",
     "budget",
@@ -99,9 +110,11 @@ __all__ = [  # not bytes: a star import must not hide the builtin
     "crosscheck",
     "device",
     "devices",
+    "extrapolate",
     "fake_tensors",
     "flops",
     "json_schema",
+    "judge",
     "load",
     "load_model",
     "predict",
