@@ -30,6 +30,7 @@ _TITLES: dict[Quantity, tuple[str, Kind, str]] = {
     "saved": ("saved", "bytes", "saved_bytes"),
     "peak": ("peak", "bytes", "peak_bytes"),
 }
+_FIRM = "\N{NO-BREAK SPACE}"
 #: header above, header below, cells
 _Column = tuple[str, str, list[str]]
 
@@ -37,7 +38,8 @@ _Column = tuple[str, str, list[str]]
 def to_text(sweep: Sweep, units: Units, width: int | None = None) -> str:
     """A row for each shape; columns that do not fit the terminal continue below."""
     room = width_of_terminal(width)
-    lines = [line for text in _around(sweep) for line in wrapped(text, room)]
+    around = [text.replace("· torch ", f"· torch{_FIRM}") for text in _around(sweep)]
+    lines = [line.replace(_FIRM, " ") for text in around for line in wrapped(text, room)]
     if sweep.points:
         keys, columns = _keys(sweep), _columns(sweep, units)
         for some in _chunks(columns, room - sum(_width(column) + 2 for column in keys) + 2):

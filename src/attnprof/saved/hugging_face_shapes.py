@@ -24,10 +24,18 @@ _FRAMES_FIRST = (
     *("speech_to_text", "wav2vec2-bert", "seamless_m4t", "seamless_m4t_v2", "univnet", "canary", "cohere_asr"),
     *("parakeet_ctc", "parakeet_encoder", "parakeet_rnnt", "parakeet_tdt", "xcodec2", "neucodec", "lasr_ctc"),
     *("nemotron_asr_streaming", "nemotron_asr_streaming_encoder", "nemotron3_5_asr", "lasr_encoder"),
-    *("audio-spectrogram-transformer", "clap", "clap_audio_model", "seamless_m4t_v2", "granite_speech"),
+    *("nemotron3_5_transcribe_asr_audio", "nemotron3_5_transcribe_audio", "nemotron3_diarization"),
+    *("nemotron3_diarization_audio", "gemma4_audio", "audio-spectrogram-transformer", "clap", "clap_audio_model"),
+    *("granite_speech", "granite_speech_plus", "granite_speech5_ctc", "granite_speech5_encoder"),
 )
-_WITH_CHANNEL = ("dac", "encodec", "mimi", "xcodec", "vibevoice_acoustic_tokenizer")
+_WITH_CHANNEL = (
+    *("dac", "encodec", "mimi", "mimi_encoder", "xcodec", "vibevoice_acoustic_tokenizer", "neucodec", "xcodec2"),
+    *("vibevoice_acoustic_tokenizer_encoder", "pe_audio", "pe_audio_encoder", "pocket_tts_audio_tokenizer"),
+    *("pocket_tts_audio_tokenizer_encoder",),
+)
 _VIDEO = ("timesformer", "videomae", "vivit", "vjepa2", "xclip", "videoprism", "videoprism_vision_model")
+#: How many images one input has, of types that take several.
+_SEVERAL = {"idefics": 1, "efficientloftr": 2, "lightglue": 2, "superglue": 2, "instructblipvideo": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +69,29 @@ class Sizes:
         return find(self.config, "num_channels", "in_channels", "in_chans") or 3
 
     def pixels(self) -> Array:
-        """[B, C, H, W], or [B, frames, C, H, W] of a video."""
-        frames = find(self.config, "num_frames", "frames_per_clip") if self.config.model_type in _VIDEO else None
-        return Array((self.batch, *([frames] if frames else []), self.channels, *self.image))
+        """[B, C, H, W], [B, frames, C, H, W] of a video, or [B, images, C, H, W] where a text has several."""
+        kind = self.config.model_type
+        frames = find(self.config, "num_frames", "frames_per_clip") if kind in _VIDEO else None
+        several = frames or _SEVERAL.get(kind)
+        return Array((self.batch, *([several] if several else []), self.channels, *self.image))
 
     def frames(self) -> Array:
         """A spectrogram: [B, mels, frames] or [B, frames, mels]."""
-        names = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "num_mels", "n_mels")
+        names = (
+            "num_mel_bins",
+            "input_feat_per_channel",
+            "feature_projection_input_dim",
+            "num_mels",
+            "n_mels",
+            "input_dim",
+        )
         mels = find(self.config, *names) or 80
         fixed = find(self.config, "max_source_positions") if self.config.model_type != "speech_to_text" else None
         length = find(self.config, "max_length") if "spectrogram" in self.config.model_type else None
         frames = 2 * fixed if fixed else length or self.asked_seq or _USUAL_FRAMES
+        if self.config.model_type.startswith("clap"):  # a picture of the sound
+            side = find(self.config, "spec_size") or 256
+            return Array((self.batch, 1, side * side // mels, mels))
         if self.config.model_type in _FRAMES_FIRST:
             return Array((self.batch, frames, mels))
         return Array((self.batch, mels, frames))

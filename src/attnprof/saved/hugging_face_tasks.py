@@ -114,7 +114,10 @@ def _in_table(table: str, config: PreTrainedConfig) -> type[PreTrainedModel] | N
     mapping: Any = getattr(modeling_auto, f"{table}_MAPPING", None)
     if mapping is None or type(config) not in mapping:
         return None
-    found = mapping[type(config)]
+    try:
+        found = mapping[type(config)]
+    except (ImportError, ValueError):  # of a package that is not installed, or named and not there
+        return None
     if isinstance(found, tuple | list):  # which one depends on the configuration; the first is the usual one
         wanted = getattr(config, "architectures", None) or []
         found = next((c for c in found if c.__name__ in wanted), found[0])
