@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from attnprof.api import Report
+from attnprof.core.crosscheck import Cause, CheckedModule, Crosscheck, Part
 from attnprof.core.device import DeviceSpec
 from attnprof.core.timing import Durations, LayerTime, LayerTimes
 from html_report import pages
@@ -66,6 +67,15 @@ def stepped() -> Report:
     return pages.report(hand.trace, "h100-sxm")
 
 
+def crosschecked() -> Report:
+    """Another counter that leaves out one of the two FLOPs of a multiply-add, and says so."""
+    made = pages.report(pages.without_memory())
+    less = Cause("convention", "it counts multiply-adds", (Part("aten.mm.default", 1, -24),))
+    modules = {name: CheckedModule(name, 2 * 2 * 3 * 4, 0, 24, 24, (less,)) for name in made.by_module()}
+    made.crosschecks = (Crosscheck("fvcore", "FlopCountAnalysis", modules),)
+    return made
+
+
 def huge() -> Report:
     """Counts beyond what a double holds exactly."""
     return pages.report(Hand().add("a").ran("a", mm(2**21 + 1, 2**21 + 1, 2**21 + 1)).trace, "h100-sxm")
@@ -79,6 +89,7 @@ SHOWN: dict[Callable[[], Report], tuple[str, ...]] = {
     timed: ("Measured time", "between ops"),
     with_peak: ("1000 B", "At a aten.mm, forward."),
     stepped: ("prefill", "decode 2"),
+    crosschecked: ("Cross-check with fvcore", "it counts multiply-adds (aten.mm -24)", "nothing is left unexplained"),
     huge: (f"{2 * (2**21 + 1) ** 3:,}",),
 }
 

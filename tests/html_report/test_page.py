@@ -112,6 +112,7 @@ def test_sorting(open_gpt: Opened) -> None:
 
 
 def test_sorting_the_tree_keeps_rows_below_theirs(open_gpt: Opened) -> None:
+    open_gpt.page.get_by_role("button", name="Collapse").click()
     open_gpt.page.locator("#grid-layers [data-sort='params']").click()
     assert open_gpt.labels("layers")[:3] == ["TinyGPT", "h.[0-11] x12", "wte"]
     for _ in range(2):
@@ -145,6 +146,7 @@ def test_rows_open_and_are_found(browser: Browser, gpt_page: Path, gpt: Report) 
 def test_keys_move_open_and_close(browser: Browser, gpt_page: Path) -> None:
     with opened(browser, gpt_page) as found:
         page, grid = found.page, found.page.locator("#grid-layers")
+        page.get_by_role("button", name="Collapse").click()
         active = page.locator("#grid-layers tr.active")
         assert grid.get_attribute("role") == "treegrid"
         page.locator("#grid-layers thead button").first.focus()

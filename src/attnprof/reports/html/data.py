@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from attnprof.analysis.report import PHASES, Report
 from attnprof.core.units import Units
-from attnprof.reports import comparison, roofline, table, training
-from attnprof.reports.html import devices, layers, memory, numbers, ops, steps, theory
+from attnprof.reports import roofline, table, training
+from attnprof.reports.html import crosschecks, devices, layers, memory, numbers, ops, steps, theory
 from attnprof.reports.html.embedding import Json
 
 
@@ -30,7 +30,6 @@ def data(report: Report, units: Units) -> dict[str, Json]:
         "model_flops": report.model_flops,
         "hardware_flops": report.hardware_flops,
         "training": None if backward is None else training.sentence(backward, report.root.class_name, units),
-        "theory_sentences": comparison.sentences(report, units),
         "coverage": {
             "sentence": table.coverage(report),
             "counts": dict(report.counts),
@@ -43,6 +42,7 @@ def data(report: Report, units: Units) -> dict[str, Json]:
         "memory": memory.memory(report, units),
         "devices": devices.devices(report, phases, units),
         "theory": theory.theory(report, units),
+        "crosschecks": crosschecks.crosschecks(report, units),
         "steps": steps.steps(report, phases, units),
         "pace": steps.pace_sentences(report, units),
         "measured": steps.measured(report, units),

@@ -34,6 +34,7 @@ _SCRIPTS = (
     "shares.js",
     "roofline.js",
     "timeline.js",
+    "crosscheck.js",
     "page.js",
 )
 _STYLES = ("page.css", "tables.css")

@@ -10,7 +10,7 @@ function number(key, title, kind, of, hint, width) {
   };
   const longest = state.units.exact ? exactly(fraction(largest(kind))).length : 0;
   return {
-    key, title, hint, width: Math.max(width || 94, 7.8 * longest + 44),
+    key, title, hint, width: Math.max(width || 98, 7.8 * longest + 44),
     value: there,
     cell: (row) => (there(row) === null ? null : measure(there(row), kind, state.units)),
     full: (row) => (there(row) === null ? null : inFull(there(row), kind, state.units)),

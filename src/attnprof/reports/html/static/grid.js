@@ -2,6 +2,7 @@
 
 const OVERSCAN = 12;
 const PRINTED = 500;
+const SCREENFUL = 40; // as on a terminal
 
 /**
  * ``columns``: {key, title, hint, width, value(row), cell(row), text}; the first is the label, with the tree in it.
@@ -38,6 +39,19 @@ class Grid {
     this.columns = columns;
     if (!columns.some((column) => column.key === this.sort)) this.sort = null;
     this.refresh();
+  }
+
+  /** Open level after level, as long as all rows fit on about a screen. */
+  openScreenful() {
+    let level = this.roots();
+    let rows = level.length;
+    while (level.length) {
+      const next = level.flatMap((row) => this.below(row));
+      if (rows + next.length > SCREENFUL) return;
+      for (const row of level) if (this.below(row).length) this.opened.add(this.key(row));
+      rows += next.length;
+      level = next;
+    }
   }
 
   /** Work out the rows again, and draw. */

@@ -15,8 +15,8 @@ function layers() {
     };
     const own = {
       class: words("class", "class", (row) => tree().class[row], 170),
-      calls: number("calls", "calls", "count", (row) => tree().calls[row], "forward calls", 76),
-      params: number("params", "params", "count", (row) => tree().params[row], "parameters, shared ones at their owner", 84),
+      calls: number("calls", "calls", "count", (row) => tree().calls[row], "forward calls", 90),
+      params: number("params", "params", "count", (row) => tree().params[row], "parameters, shared ones at their owner"),
       saved: number("saved", "saved", "bytes", (row) => (D.memory ? tree().saved[row] : null), "bytes kept for the backward"),
       share: part("share", "% of FLOPs", (row) => [flops(tree().costs, row), whole(flops)()], "part of the FLOPs of the run"),
       byteShare: part("byte-share", "% of bytes", (row) => [bytes(tree().costs, row), whole(bytes)()], "part of the bytes of the run"),
@@ -65,7 +65,7 @@ function layers() {
     roots: () => [0], below: (row) => tree().below[row], key: (row) => row,
     mark: (row) => (tree().own[row] ? "own" : ""),
   });
-  grid.opened.add(0);
+  grid.openScreenful();
 
   const count = el("span", { class: "count", role: "status" });
   function find(text) {
@@ -80,6 +80,7 @@ function layers() {
   function show(which) {
     view.tree = trees[which];
     grid.opened = new Set([0]);
+    grid.openScreenful();
     grid.active = null;
     find(search.value);
   }

@@ -29,7 +29,7 @@ function setTheme(theme) {
 function start() {
   header();
   const main = document.getElementById("main");
-  const sections = [totals(), layers(), shares(), roofline(), memory(), steps(), ops(), theory(), unpriced(), about()].filter(Boolean);
+  const sections = [totals(), layers(), shares(), roofline(), memory(), steps(), ops(), theory(), crosschecks(), unpriced(), about()].filter(Boolean);
   main.append(...warnings(), tiles(), el("p", { class: "conventions" }, D.conventions.join(" · ")), ...sections);
   bar(sections);
   document.getElementById("end").append(el("p", {}, D.coverage.sentence, ". Made by attnprof; this file loads nothing from anywhere."));

@@ -43,7 +43,7 @@ function ops() {
         cell: (row) => (row.more ? `${counted(row.more, "other shape")} not listed` : !row.shape && status(row) === "unpriced" ? [el("span", { class: "differs" }, "no formula: "), row.from.label[row.at]] : row.from.label[row.at]),
         full: (row) => (row.more ? null : row.from.label[row.at]),
       },
-      number("calls", "calls", "count", calls, null, 84),
+      number("calls", "calls", "count", calls, null, 90),
       ...[work.matmul, work.vector, work.read, work.written, work.intensity].map(none),
       ...(timed ? [timed.bound, timed.best, { ...timed.share, cell: (row) => (row.shape ? "" : timed.share.cell(row)), full: null }] : [none(share)]),
     ];

@@ -43,7 +43,7 @@ function blocks(table) {
   const columns = () => [
     { key: "label", title: "alive at the peak", text: true, width: 260, value: (row) => table.label[row], cell: (row) => table.label[row], full: (row) => table.label[row] },
     words("kind", "kind", (row) => table.kind[row], 112),
-    number("blocks", "blocks", "count", (row) => table.blocks[row], null, 84),
+    number("blocks", "blocks", "count", (row) => table.blocks[row], null, 90),
     number("each", "each", "bytes", (row) => table.each[row]),
     number("bytes", "together", "bytes", (row) => table.bytes[row]),
   ];
