@@ -182,7 +182,7 @@ def test_a_counter_that_fails_costs_no_report(run: Command) -> None:
 def test_a_fake_run_is_checked_by_torch_alone(run: Command) -> None:
     code, out, _ = run("run", "net.py:build", "--fake", "--crosscheck", "fvcore,torch")
     assert code == 0
-    assert "fvcore could not count this: it traces real tensors, and this run is fake." in out
+    assert "fvcore could not count this: it needs a torch.jit trace, and fake tensors cannot be traced." in out
     assert out.count("nothing is left unexplained") == 1
 
 

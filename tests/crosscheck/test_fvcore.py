@@ -154,7 +154,7 @@ def test_what_cannot_be_traced_is_said_in_a_sentence() -> None:
 
 def test_fake_runs_and_generations_are_not_for_it() -> None:
     (found,) = attnprof.crosscheck(nn.Linear(D, H), (torch.randn(B, D),), tools="fvcore", fake=True).crosschecks
-    assert found.problem == "it traces real tensors, and this run is fake."
+    assert found.problem == "it needs a torch.jit trace, and fake tensors cannot be traced."
 
 
 def test_where_it_is_not_installed_the_rest_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

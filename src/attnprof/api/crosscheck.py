@@ -118,8 +118,8 @@ def _torch(report: Report, request: Rerun) -> Crosscheck:
 
 
 def _fvcore(report: Report, request: Rerun) -> Crosscheck:
-    if request.fake:
-        return _not_counted(report, "fvcore", "it traces real tensors, and this run is fake")
+    if request.fake:  # torch.jit may end the process: sizes become tensors without values
+        return _not_counted(report, "fvcore", "it needs a torch.jit trace, and fake tensors cannot be traced")
     if request.generate is not None:
         return _not_counted(report, "fvcore", "it traces one call of a model, and generating takes many")
     return checked(report, _attempted("fvcore", lambda: _traced(request)))
