@@ -10,7 +10,7 @@ from attnprof.core.errors import AttnprofError
 from attnprof.core.sizes import positive
 from attnprof.saved import hugging_face_tasks as tasks
 from attnprof.saved.hugging_face_calls import guard
-from attnprof.saved.hugging_face_config import Read, find, first_line, read
+from attnprof.saved.hugging_face_config import Read, find, first_line, read, text_of
 from attnprof.saved.hugging_face_inputs import arrays, longest_text, sizes_for, tensor
 from attnprof.saved.hugging_face_offline import offline
 from attnprof.saved.loaded import Loaded
@@ -51,8 +51,12 @@ def _model(found: Read, task: str | None, real: bool, seed: int) -> tuple[PreTra
 
     config = found.config
     kind = tasks.class_for(found.where, config, task, found.architectures)
-    text = config.get_text_config()
-    if not isinstance(config, kind.config_class or object) and isinstance(text, kind.config_class or object):
+    try:
+        wanted = kind.config_class or object
+    except ImportError as error:  # a stand-in for a class whose package is not installed
+        raise AttnprofError(f"{kind.__name__} needs more than is installed: {first_line(error)}") from None
+    text = text_of(config)
+    if not isinstance(config, wanted) and isinstance(text, wanted):
         config = text  # the decoder of a model of images and text
     notes = [_what(found, kind, task, config)]
     if found.quantised:

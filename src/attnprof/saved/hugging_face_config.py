@@ -106,6 +106,14 @@ def find(config: PreTrainedConfig, *names: str, kind: type | tuple[type, ...] = 
     return None
 
 
+def text_of(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration of the decoder in one of a model of text and more; itself where there is none, or are two."""
+    try:
+        return config.get_text_config()
+    except ValueError:  # an encoder and a decoder
+        return config
+
+
 def _table(file: Path) -> dict[str, Any]:
     try:
         if (size := file.stat().st_size) > _LARGEST_BYTES:

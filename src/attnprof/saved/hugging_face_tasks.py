@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attnprof.core.errors import AttnprofError, closest
+from attnprof.saved.hugging_face_config import text_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -141,7 +142,7 @@ def _named(where: str, config: PreTrainedConfig, name: str) -> type[PreTrainedMo
             f"built as another class: {_listed(tasks_of(config))}."
         )
     wanted = found.config_class or object
-    fits = isinstance(config, wanted) or isinstance(config.get_text_config(), wanted)
+    fits = isinstance(config, wanted) or isinstance(text_of(config), wanted)
     if not fits and not any(_in_table(table, config) is found for tables in TASKS.values() for table in tables):
         raise AttnprofError(f"{where} names the class {name}, but a {config.model_type} is not configured like one.")
     return found
