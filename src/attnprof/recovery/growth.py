@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sympy import Add, Expr, Integer, Piecewise, simplify, solve
+from sympy import Add, Dummy, Expr, Integer, Piecewise, simplify, solve
 from sympy import latex as to_latex
 
 from attnprof.analytic.symbols import symbol as named
@@ -25,11 +25,9 @@ def crossover(expression: Expr, symbol: str) -> Expr | None:
     rest = whole - most
     if rest == 0:
         return None
-    found = [
-        root
-        for root in solve(simplify((most - rest) / x ** _lowest(most - rest, symbol)), x)
-        if root.is_positive is not False
-    ]
+    anywhere = Dummy(positive=True)  # between whole numbers too, where sizes never are
+    ahead = simplify((most - rest) / x ** _lowest(most - rest, symbol)).subs(x, anywhere)
+    found = [root for root in solve(ahead, anywhere) if root.is_positive is not False]
     return found[-1] if found else None
 
 

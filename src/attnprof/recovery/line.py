@@ -20,6 +20,8 @@ DEGREE = 4
 _FEW, _MORE = 6, 16
 #: Divisors of rounded quotients that are tried, and those that are tried with every shift.
 _DIVISORS, _SHIFTED = 1024, 16
+#: Terms of which there may be no simpler sum, so that no other family is asked.
+_SIMPLE = 3
 #: Values that a rounded quotient has to have at the points: of fewer, it is a step that pieces tell better.
 _VALUES = 4
 _LOGARITHMS: tuple[Kind, ...] = ("ceil_log2", "floor_log2", "power_of_two", "ones")
@@ -73,9 +75,12 @@ class Line:
         if found is None and not plain:
             self.pick(_MORE)
             found = self._fit(_polynomials(self.name), key)
+        if found is not None:
+            return list(found) or [ONE]
         for family in (self._smooth, self._quotients_by, self._divided_by, self._by_pieces):
-            if found is None and not plain:
-                found = self._confirmed(family, key)
+            if not plain and (found is None or len(found) > _SIMPLE):
+                other = self._confirmed(family, key)
+                found = other if found is None or (other is not None and len(other) < len(found)) else found
         return None if found is None else list(found) or [ONE]
 
     def _confirmed(self, family: Callable[[Hashable], Combination | None], key: Hashable) -> Combination | None:
@@ -85,8 +90,9 @@ class Line:
             if found is None:
                 return None
             there = [size for size in self.space.line(self.name, self.anchor) if size not in self.known()]
-            low = self.space.draw.sample(there[: len(there) // 4 + 1], min(2, len(there) // 4 + 1)) if there else []
-            fresh = [*low, *self.space.draw.sample(there, min(2, len(there)))]
+            draw = self.space.draw
+            fresh = [there[int(len(there) ** draw.random()) - 1] for _ in range(2) if there]  # small ones, mostly
+            fresh += draw.sample(there, min(2, len(there)))
             counts = [(size, self.count(size, key)) for size in fresh]
             if all(count is None or value(found, self._sizes(size)) == count for size, count in counts):
                 return found

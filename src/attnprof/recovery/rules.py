@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from math import lcm
 from typing import Literal
 
 from attnprof.recovery.outcome import Sizes
@@ -41,7 +42,19 @@ def explaining(failed: Sequence[Sizes], worked: Sequence[Sizes], names: Sequence
             if not rule.allows(sizes) and all(rule.allows(other) for other in worked):
                 found.append(rule)
                 break
-    return [rule for rule in found if not any(_implies(other, rule) for other in found if other != rule)]
+    return _merged([rule for rule in found if not any(_implies(other, rule) for other in found if other != rule)])
+
+
+def _merged(rules: Sequence[Rule]) -> list[Rule]:
+    """With one number that a size is a multiple of, not several."""
+    found: dict[tuple[str, str, str], Rule] = {}
+    for rule in rules:
+        other = rule.other
+        key = (rule.kind, rule.name, "" if isinstance(other, int) else other)
+        if key in found and isinstance(other, int) and isinstance(known := found[key].other, int):
+            other = lcm(known, other) if rule.kind == "multiple" else other
+        found[key] = Rule(rule.kind, rule.name, other)
+    return [*found.values()]
 
 
 def _rules(sizes: Sizes, names: Sequence[str]) -> Iterator[Rule]:
