@@ -51,6 +51,10 @@ def broken(T=64):
     raise ValueError("T is never right")
 
 
+def leaves(T=64):
+    raise SystemExit(3)
+
+
 def forgets(T=64):
     return "no module"
 
@@ -180,7 +184,9 @@ def test_other_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     assert one["seconds"] >= 2 * 4 * length**2 / 3.35e12
     assert eight["seconds"] == one["seconds"] / 8
     out = " ".join(shown(capsys, *at, "--count", "8").split())
-    assert "N = 8 to 64, but the model was counted at these very sizes too, and comes to the same FLOPs." in out
+    assert (
+        "made and checked for N = 8 to 64. The model was counted at these very sizes too, and comes to the same" in out
+    )
     assert "at best on 8 x h100-sxm in float32" in out
 
 
@@ -268,6 +274,7 @@ def test_files(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["models.py:build", "--vary", "N=8..64", "--fixed", "N=4"], "N is fixed and varies: give it once."),
         (["models.py:build", "--vary", "N=8..64", "--fixed", "z=4"], "build takes no argument 'z'"),
         (["models.py:broken", "--vary", "T=8..64"], "ValueError: T is never right."),
+        (["models.py:leaves", "--vary", "T=8..64"], "the model called sys.exit(3)."),
         (["models.py:forgets", "--vary", "T=8..64"], "must return a module, (module, args) or (module, args, kwargs)"),
         (["models.py:nothing", "--vary", "T=8..64"], 'models.py has no "nothing".'),
         (["models.py:not_callable", "--vary", "T=8..64"], "is an int, which cannot be called"),

@@ -68,6 +68,20 @@ def test_a_module_without_a_formula_leaves_the_rest_unknown() -> None:
     assert "a 33.3%, the rest in modules without a formula" in to_text(Answer(found), Units(), 120)
 
 
+@pytest.mark.parametrize(
+    ("formula", "start"),
+    [
+        (N**2 + 10 * N, "10"),
+        (3 * N**2 + 10 * N, "4"),  # 3 N > 10 from 10/3 on, and sizes are whole
+        (N**2 + N + 5, "3"),  # N² > N + 5 from (1 + √21)/2 = 2.79 on
+        (12 * N**2 + 9 * N, None),
+    ],
+)
+def test_where_a_term_overtakes(formula: Expr, start: str | None) -> None:
+    (in_n,) = growth(scaling(of(formula))).overtaking
+    assert in_n.start == start
+
+
 def test_beyond_the_sizes_here() -> None:
     found = growth(scaling(of(N**2 + 10_000 * N)))
     assert (found.overtaking[0].start, found.overtaking[0].inside) == ("10000", False)

@@ -157,6 +157,8 @@ def value_at(outcome: Outcome, sizes: Sizes) -> int | None:
 
 def class_of(expression: Expr) -> str:
     """What stands in O( ): ``T²·d + T·d²``; empty where the growth cannot be told."""
+    if expression == 0:
+        return ""
     try:
         return plain(leading(expression))
     except UnsettledError:
@@ -222,6 +224,8 @@ def _overtaking(scaling: Scaling, name: str, parts: Mapping[str, Expr], largest:
     except NotImplementedError:  # sympy solves no equation of such functions
         crossing, told = None, False
     told = told and not terms.has(sympy.Max, sympy.Piecewise)  # which of their values it is depends on sizes
+    if crossing is not None and crossing.is_number and crossing <= 1:
+        crossing = None  # no size is smaller
     if crossing is not None:
         crossing = sympy.ceiling(crossing) if crossing.is_number else sympy.simplify(crossing)
         start = plain(crossing)

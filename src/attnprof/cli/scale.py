@@ -162,7 +162,8 @@ def scale(
     from attnprof.reports import scaling as reports
 
     with _progress() as told:
-        found = scaling(build, varied, of=of, phase=phase, fixed=kept, told=told)  # type: ignore[arg-type]  # checked
+        with their_own("the model"):
+            found = scaling(build, varied, of=of, phase=phase, fixed=kept, told=told)  # type: ignore[arg-type]  # checked
         has_formula = isinstance(found.outcome, Formula)
         answer = Answer(
             growth(found, more),

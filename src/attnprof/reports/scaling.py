@@ -91,7 +91,7 @@ def _module_lines(answer: Answer, width: int) -> Iterator[str]:
         min(max(map(len, column)), most) for column, most in zip(zip(head, *rows, strict=True), _ROOM, strict=False)
     ]
     for row in (head, *rows):
-        cells = [shortened(cell, size) for cell, size in zip(row, room, strict=False)]
+        cells = [shortened(cell, size, tail=size // 2) for cell, size in zip(row, room, strict=False)]
         start = f"{cells[0]:<{room[0]}}  {cells[1]:>{room[1]}}  {cells[2]:<{room[2]}}  "
         left = width - len(start)
         if left >= min(len(row[3]), 24):
@@ -103,7 +103,7 @@ def _module_lines(answer: Answer, width: int) -> Iterator[str]:
             yield from (f"    {line}" for line in wrapped(row[3], width - 4, indent=""))
 
 
-_ROOM = (32, 7, 24)
+_ROOM = (44, 7, 24)
 
 
 def _row(found: Found) -> tuple[str, str, str, str]:
@@ -137,8 +137,10 @@ def to_markdown(answer: Answer, units: Units) -> str:
 
 
 def table_rows(answer: Answer) -> list[tuple[str, str, str, str]]:
-    """A row of cells for each module: its path, its part of the whole, its growth, its formula."""
-    return [_row(found) for found in answer.growth.modules]
+    """A row of cells for each module that does anything: its path, its part of the whole, its growth, its formula."""
+    return [
+        _row(found) for found in answer.growth.modules if found.reason or any(p.formula != "0" for p in found.pieces)
+    ]
 
 
 def to_latex(answer: Answer, units: Units) -> str:

@@ -132,11 +132,13 @@ def _time(found: Extrapolation) -> str:
 def _validity(found: Extrapolation) -> Iterator[str]:
     ranges = [f"{name} = {domain.first} to {domain.last}" for name, domain in found.beyond]
     if ranges:
-        far = "the formulas were made and checked for " + ", ".join(ranges)
+        made = f"The formulas were made and checked for {', '.join(ranges)}."
         if found.counted:
-            yield f"Beyond what {far}, but the model was counted at these very sizes too, and comes to the same FLOPs."
+            yield f"{made} The model was counted at these very sizes too, and comes to the same FLOPs."
+        elif found.counted is None:
+            yield f"{made} This is an extrapolation: it holds if nothing changes beyond that."
         else:
-            yield f"An extrapolation: {far}, and hold beyond that if nothing changes there."
+            yield made
     if found.counted is False:
         yield "The model was counted at these very sizes too, and does NOT come to the same FLOPs: something changes."
     if found.count > 1 and found.seconds is not None:
