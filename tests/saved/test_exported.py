@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -368,7 +370,14 @@ def test_a_model_of_transformers(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_loaded_says_what_it_takes(open_sizes: Path) -> None:
-    import inspect
-
     program = attnprof.load_model(open_sizes).model
     assert list(inspect.signature(program.forward).parameters) == ["ids"]
+
+
+def test_the_example_is_what_its_script_exports() -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    model = runpy.run_path(str(examples / "exporting.py"))["Classifier"]().eval()
+    loaded = attnprof.load_model(examples / "classifier.pt2", dims={"batch": 3, "seq": 5})
+    expected = attnprof.run(model, (torch.zeros(3, 5, dtype=torch.long),), backward=True)
+    assert per_module(attnprof.run(loaded, backward=True)) == per_module(expected)
+    assert b"/exporting.py" not in (examples / "classifier.pt2").read_bytes()  # no paths of anybody's machine
