@@ -125,6 +125,8 @@ def test_nothing_of_the_caller_changes() -> None:
     [
         ("mha", {"T": [8]}, {}, ["list of names", "'mha'"]),
         ([], {"T": [8]}, {}, ["names is empty"]),
+        (None, {"T": [8]}, {}, ["list of names", "None is no name"]),
+        (["mha", 3], {"T": [8]}, {}, ["list of names", "3 is no name"]),
         (["mah"], {"T": [8]}, {}, ["'mah'", "mha"]),
         (["mha"], {"d": [8]}, {}, ['"T"', "'d'"]),
         (["mha"], {"T": [8], "d": [16]}, {}, ['"T"']),

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+import torch
 
 import attnprof
 from attnprof.analysis.matmul_intensity import matmul_intensity, rows_above
@@ -253,6 +254,10 @@ def test_notes() -> None:
     assert decode(1, 2049).notes == ("2,049 tokens are more than the 2,048 that the model was made for.",)
     unnamed = {name: value for name, value in LLAMA.items() if name != "torch_dtype"}
     assert attnprof.serving(unnamed, kv=1).notes == ("The config names no dtype: bfloat16 is taken.",)
+    for name in ("float32", "torch.float32", torch.float32):
+        assert attnprof.serving({**unnamed, "dtype": name}, kv=1).rows[0].step.weight_bytes == 4 * (W + NORMS)
+    with pytest.raises(AttnprofError, match=r"dtype must be one of .*, not '3'"):
+        attnprof.serving({**unnamed, "torch_dtype": 3}, kv=1)
     assert attnprof.serving(unnamed, kv=1, dtype="fp8").rows[0].step.weight_bytes == W + NORMS
     quantized = {**LLAMA, "quantization_config": {"bits": 4}}
     assert "weights are counted in float16" in attnprof.serving(quantized, kv=1).notes[0]

@@ -243,6 +243,6 @@ class _Config:
 
     def _dtype(self) -> str | None:
         for name in ("torch_dtype", "dtype"):
-            if isinstance(self.table.get(name), str) and self.table[name] != "auto":
-                return str(self.table[name]).removeprefix("torch.")
+            if (value := self.table.get(name)) is not None and value != "auto":
+                return str(value).removeprefix("torch.")  # one of torch is named so, too
         return None

@@ -79,7 +79,9 @@ def compare(
 
     if isinstance(names, str):
         raise AttnprofError(f"compare() takes a list of names, as [{names!r}], not {names!r}.")
-    names = list(names)
+    names = list(names) if isinstance(names, Iterable) else [names]
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise AttnprofError(f'compare() takes a list of names, as ["mha", "gqa"], and {wrong[0]!r} is no name.')
     if not names:
         raise AttnprofError("compare() needs a mechanism to compare: names is empty.")
     sizes = {"d": 768, "H": 12, "B": 1, **{s: v for s, v in symbols.items() if s in ("d", "H", "B")}}
