@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnprof.api.counted_points import Build, CountedPoints, Key, paths
+from attnprof.api.scaling_forms import Scaling
 from attnprof.api.zoo_builds import of_zoo
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.sizes import one_of
@@ -15,7 +16,7 @@ from attnprof.recovery.domain import Domain, domain
 from attnprof.recovery.maximum import maximum
 from attnprof.recovery.outcome import Formula, Outcome, Point, Sizes
 from attnprof.recovery.recover import Recovery
-from attnprof.recovery.scaling import OF_NO_PHASE, PHASES, QUANTITIES, Phase, Quantity, Scaling
+from attnprof.recovery.scaling import OF_NO_PHASE, PHASES, QUANTITIES, Phase, Quantity
 
 __all__ = ["Scaling", "scaling"]
 
