@@ -140,6 +140,25 @@ def test_exported_programs_are_sized_by_their_axes(capsys: pytest.CaptureFixture
     assert [p["forward_matmul_flops"] for p in found] == [2 * n * 8 * 4 for n in (3, 5)]
 
 
+def test_a_configuration_generates_with_its_cache_and_is_differentiated(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ran(capsys, "config.json", "--seq", "7", "--generate", "3", "--by", "step")
+    assert code == 0
+    assert "decode 2" in out
+    assert "cache" in out
+    arguments = ("--input", "labels=int64[2,8]<96", "--batch", "2", "--seq", "8", "--optimizer", "adamw")
+    code, out, _ = ran(capsys, "config.json", *arguments, "--device", "h100-sxm")
+    assert code == 0
+    assert "labels=int64[2,8] · forward + backward" in out
+    assert "activation checkpointing" in out  # what else would fit, as of any fake run
+
+
+def test_a_configuration_is_timed_for_real(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ran(capsys, "config.json", "--seq", "8", "--real", "--time-steps", "1")
+    assert code == 0
+    assert "with random weights" in out
+    assert "fake" not in out
+
+
 def test_csv_has_whole_numbers_and_what_the_model_prints_goes_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = ran(capsys, "m.py:sized", "--seq", "2,4,...,8", "--format", "csv")
     assert code == 0
@@ -197,6 +216,11 @@ def test_files_are_written_by_their_suffix_and_replaced(capsys: pytest.CaptureFi
         (("m.py:sized", "--batch", "1,2", "--format", "tree"), 'a sweep has no form "tree"'),
         (("m.py:sized", "--batch", "1,2", "-o", "a.png"), "the suffix is none of these"),
         (("config.json", "--seq", "16,65536000000"), "a length can be at most"),
+        (("config.json", "--fake", "--real"), "--fake and --real exclude each other"),
+        (("config.json", "--time"), "fake tensors compute nothing, so there is no time to measure"),
+        (("m.py:sized", "--real"), "--real is for a model in a file"),
+        (("config.json", "--task", "fill-mask"), "a llama has no model for fill-mask in transformers; it has"),
+        (("config.json", "--model", "m.py:sized"), "--model names the model that weights go into"),
     ],
 )
 def test_what_cannot_be_is_one_sentence_before_anything_runs(

@@ -100,6 +100,7 @@ def run(
         raise AttnprofError(f"seed {seed} is not a number from 0 to 2**63 - 1.")
     tools = crosschecking.tools_of(crosscheck, view)
     shapes = sized.shapes(batch, seq)
+    fake = saved.is_fake(target_text, fake, real)
     specs = [[input_specs.parse(text) for text in sized.inputs_at(inputs or [], shape)] for shape in shapes]
     for_one_run: dict[str, object] = {"--plot": plot, "--html": html, "--trace": trace, "--flame": flame}
     for_one_run |= {"--phase": phase, "--time": time or time_steps is not None, "--crosscheck": tools}
@@ -158,6 +159,7 @@ def run(
             fake=fake,
             real=real,
             seed=seed,
+            generate=generate is not None,
         ),
     )
     loss_function = None

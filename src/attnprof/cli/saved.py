@@ -73,6 +73,17 @@ def is_file(text: str) -> bool:
     return os.path.lexists(text) or text.lower().endswith(_SUFFIXES)
 
 
+def is_fake(text: str, fake: bool, real: bool) -> bool:
+    """Whether a run is on fake tensors: where it is asked for, and of a configuration unless it is to be real."""
+    if fake and real:
+        raise AttnprofError("--fake and --real exclude each other: leave one out.")
+    if fake or real or not is_file(text):
+        return fake
+    from attnprof.saved.kinds import Kind, kind_of
+
+    return kind_of(Path(text)) is Kind.HUGGING_FACE
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """A file of a model, and how to open it: what makes the model anew, each time it is called."""
@@ -99,6 +110,7 @@ def of(
     fake: bool,
     real: bool = False,
     seed: int = 0,
+    generate: bool = False,
 ) -> Saved | None:
     """The file that TARGET names; None when it names code. Options that mean nothing for it are refused at once."""
     given: dict[str, object] = {"--dim": dims, "--model": model, "--trust-pickle": trust_pickle}
@@ -122,7 +134,16 @@ def of(
     build = None if model is None else _builder(model, sizes)
     of_config = sizes if kind is Kind.HUGGING_FACE or (build is None and kind is not Kind.EXPORTED) else {}
     opening = Opening(
-        build, open_sizes, trust_pickle, task, of_config.get("batch"), of_config.get("seq"), fake, real, seed
+        build,
+        open_sizes,
+        trust_pickle,
+        task,
+        of_config.get("batch"),
+        of_config.get("seq"),
+        fake,
+        real,
+        seed,
+        generate,
     )
     check(path, kind, opening)
     return Saved(path, opening)

@@ -27,12 +27,14 @@ def build(
     seq: int | None = None,
     real: bool = False,
     seed: int = 0,
+    generate: bool = False,
 ) -> Loaded:
     """The model that a ``config.json``, or a folder with one, is of, with the arguments of one call.
 
     ``task`` (``"text-generation"``, ``"image-classification"``, ...) picks the class; without one it is what the file
     names. ``batch`` is 1 unless given; ``seq`` is the tokens of each text, the frames or samples of each sound. The
-    model is on ``meta``, to be run on fake tensors; ``real`` makes one with random weights instead.
+    model is on ``meta``, to be run on fake tensors; ``real`` makes one with random weights instead. It is called
+    without a cache of keys, unless it is to ``generate``.
 
     Raises :class:`AttnprofError` in one sentence for what cannot be built or given arguments.
     """
@@ -42,6 +44,8 @@ def build(
     with offline():
         model, notes = _model(found, task, real, seed)
         arguments, more = _arguments(model, found, batch or 1, seq, real, seed)
+    if generate:
+        arguments.pop("use_cache", None)
     guard(model, fake=not real)
     return Loaded(model, (), arguments, (*notes, *more), fake=not real)
 
@@ -58,7 +62,7 @@ def _model(found: Read, task: str | None, real: bool, seed: int) -> tuple[PreTra
     text = text_of(config)
     if not isinstance(config, wanted) and isinstance(text, wanted):
         config = text  # the decoder of a model of images and text
-    notes = [_what(found, kind, task, config)]
+    notes = [_what(found, kind, task, config, "with random weights" if real else "without weights")]
     if found.quantised:
         dtype = _dtype(config) or "bfloat16"
         config.dtype = getattr(torch, dtype)
@@ -85,8 +89,8 @@ def _model(found: Read, task: str | None, real: bool, seed: int) -> tuple[PreTra
     return model.eval(), notes
 
 
-def _what(found: Read, kind: type, task: str | None, config: Any) -> str:
-    said = f"Built from {found.where} as {kind.__name__}, without weights"
+def _what(found: Read, kind: type, task: str | None, config: Any, how: str) -> str:
+    said = f"Built from {found.where} as {kind.__name__}, {how}"
     if task is None and not found.architectures:
         return f"{said}: it names no architectures; --task is one of {', '.join(tasks.tasks_of(config))}."
     return f"{said}."

@@ -18,7 +18,7 @@ class Opening:
     ``build`` makes the model that weights go into, with its arguments; ``dims`` sets the symbolic dimensions of an
     exported program; ``trust_pickle`` allows to unpickle what may run code; ``task``, ``batch`` and ``seq`` say
     which model and inputs a Hugging Face configuration is for, and ``real`` that it is built with random weights, from
-    this ``seed``; ``fake`` opens without memory for the weights.
+    this ``seed``, and ``generate`` that it may keep a cache of keys; ``fake`` opens without memory for the weights.
     """
 
     build: Callable[[], Loaded] | None = None
@@ -30,6 +30,7 @@ class Opening:
     fake: bool = False
     real: bool = False
     seed: int = 0
+    generate: bool = False
 
 
 #: option of the command line -> (whether it is given, the kinds that it means something for, in words and as such)
@@ -76,7 +77,13 @@ def open_saved(path: str | Path, opening: Opening | None = None) -> Loaded:
         from attnprof.saved import hugging_face
 
         return hugging_face.build(
-            path, task=opening.task, batch=opening.batch, seq=opening.seq, real=opening.real, seed=opening.seed
+            path,
+            task=opening.task,
+            batch=opening.batch,
+            seq=opening.seq,
+            real=opening.real,
+            seed=opening.seed,
+            generate=opening.generate,
         )
     from attnprof.saved import pickles, weights
 
