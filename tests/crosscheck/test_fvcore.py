@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import attnprof
 from attnprof.core.crosscheck import CheckedModule, Crosscheck, Kind
@@ -150,6 +151,21 @@ def test_what_cannot_be_traced_is_said_in_a_sentence() -> None:
     assert found.modules == {}
     assert found.total is None
     assert report.total.vector_flops > 0
+
+
+def test_numbers_without_an_explanation_are_not_passed_off_as_explained() -> None:
+    """A model that cannot be watched while it is traced, and can be traced."""
+
+    def shy(weight: Tensor, x: Tensor) -> Tensor:
+        if torch.jit.is_tracing() and _get_current_dispatch_mode_stack():
+            raise RuntimeError("not while you look")
+        return x @ weight + 1
+
+    (found,) = attnprof.crosscheck(Call(shy, D), (torch.randn(B, D),), tools="fvcore").crosschecks
+    assert found.total is not None
+    assert found.total.theirs == 2 * B * D * D
+    assert found.unexplained == found.total.vector == B * D
+    assert "RuntimeError where its ops were watched" in found.caveat
 
 
 def test_fake_runs_and_generations_are_not_for_it() -> None:

@@ -32,7 +32,8 @@ _RENAMED = {"aten::linalg_matmul": "aten::matmul"}
 def count(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], describe: Describe) -> Reading:
     """What fvcore says of ``model(*args, **kwargs)``; raises what it raises. ``describe`` makes op calls signatures.
 
-    The model is called twice. It keeps no hook, also when tracing fails.
+    The model is called twice. It keeps no hook, also when tracing fails. A reading whose ops could not be watched
+    says so, and has numbers alone.
     """
     try:
         with warnings.catch_warnings():  # it uses parts of torch that are to go
@@ -58,8 +59,12 @@ def count(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], desc
         MACS,
         ("forward",),
     )
-    with _alone(model):
-        return _followed(reading, analysis(), bound, describe)
+    try:
+        with _alone(model):
+            return _followed(reading, analysis(), bound, describe)
+    except Exception as error:  # whatever a model raises where its ops are watched, and only there
+        why = f"{type(error).__name__} where its ops were watched"
+        return replace(reading, caveat=f"The model raised {why}, so that no difference is explained.")
 
 
 def _followed(reading: Reading, analysis: Any, bound: TensorsOnly, describe: Describe) -> Reading:

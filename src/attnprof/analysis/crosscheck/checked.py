@@ -31,7 +31,9 @@ def checked(report: Report, reading: Reading, formulas: Sequence[int | None] = (
     if reading.problem:
         return Crosscheck(reading.tool, reading.title, phases=reading.phases, problem=reading.problem)
     places = Places(report.root)
-    if reading.macs:
+    if reading.caveat and not reading.said:
+        entries: Entries = Counter()
+    elif reading.macs:
         entries = nodes.entries(report.trace, report.priced, reading, places)
     else:
         entries = same_ops.entries(report.trace, report.priced, formulas, reading, places)
