@@ -262,8 +262,9 @@ def test_code_of_a_configuration_is_refused(tmp_path: Path) -> None:
         ("{}", "names no model_type"),
         ('{"model_type": 3}', "names no model_type"),
         ('{"model_type": "gpt3"}', "does not know. Did you mean gptj, gpt2"),
-        ('{"model_type": "gpt2", "n_layer": 1000000000}', "n_layer=1,000,000,000: at most 10,000"),
-        ('{"model_type": "gpt2", "num_labels": 1000000000}', "num_labels=1,000,000,000: at most 1,000,000"),
+        ('{"model_type": "gpt2", "n_layer": 1000000000}', "n_layer=1,000,000,000: from 0 to 10,000"),
+        ('{"model_type": "gpt2", "num_labels": 1000000000}', "num_labels=1,000,000,000: from 0 to 1,000,000"),
+        ('{"model_type": "gpt2", "n_layer": -1}', "n_layer=-1: from 0 to 10,000"),
         ('{"model_type": "gpt2", "n_embd": "wide"}', "is no configuration of a gpt2"),
         ('{"model_type": "gpt2", "n_head": 7}', "cannot be built as a GPT2Model"),
         ('{"model_type": "gpt2", "architectures": ["os.system"]}', "which transformers"),
@@ -317,9 +318,10 @@ def test_more_tokens_than_rotary_positions_are_said(tmp_path: Path) -> None:
         ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
         ({"quant_method": "compressed-tensors", "config_groups": {}}, "compressed-tensors"),
         ({"something": 1}, "in a way it does not name"),
+        ("gptq", "in a way it does not name"),
     ],
 )
-def test_what_is_modelled_of_quantised_weights_is_said(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_what_is_modelled_of_quantised_weights_is_said(settings: Any, words: str, tmp_path: Path) -> None:
     plain = built(written(tmp_path, CONFIGS["llama"], dtype="bfloat16"), seq=T)
     loaded = built(written(tmp_path, CONFIGS["llama"], dtype="bfloat16", quantization_config=settings), seq=T)
     note = next(note for note in loaded.notes if "quantised" in note)
@@ -327,6 +329,14 @@ def test_what_is_modelled_of_quantised_weights_is_said(settings: dict[str, Any],
         f"The weights are quantised ({words}). What is modelled is the same model unquantised, in bfloat16"
     )
     assert attnprof.run(loaded).phases == attnprof.run(plain).phases
+
+
+def test_what_says_how_to_run_and_not_what_is_left_out(tmp_path: Path) -> None:
+    plain = built(written(tmp_path, CONFIGS["llama"], architectures=["LlamaForCausalLM"]), seq=T)
+    path = written(
+        tmp_path, CONFIGS["llama"], architectures="LlamaForCausalLM", dtype="auto", return_dict=False, torchscript=True
+    )
+    assert attnprof.run(built(path, seq=T)).phases == attnprof.run(plain).phases
 
 
 def test_images_are_as_large_as_the_processor_makes_them(tmp_path: Path) -> None:

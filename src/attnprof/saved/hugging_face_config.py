@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 #: No configuration is larger than this.
-_LARGEST_BYTES = 100_000_000
+_LARGEST_BYTES = 10_000_000
 #: Counts of things that are made one by one when a model is built: more are a mistake in the file.
 _MOST = {
-    **dict.fromkeys(("layers", "_layer", "depth", "blocks"), 10_000),
+    **dict.fromkeys(("layers", "n_layer", "depth", "blocks"), 10_000),
     "experts": 100_000,
     "labels": 1_000_000,
 }
 #: Says where code is to be had, or which kernels: none of it is followed.
 _NOT_FOLLOWED = (
     *("auto_map", "quantization_config", "_name_or_path", "_commit_hash", "custom_pipelines"),
+    *("return_dict", "use_return_dict", "torchscript"),
     *("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"),
 )
 
@@ -76,6 +77,7 @@ def read(path: str | Path) -> Read:
     except Exception as error:  # a validator of any of 800 classes
         raise AttnprofError(f"{file} is no configuration of a {named}: {first_line(error)}") from None
     listed = table.get("architectures")
+    listed = [listed] if isinstance(listed, str) else listed
     architectures = tuple(a for a in listed if isinstance(a, str)) if isinstance(listed, list) else ()
     return Read(str(file), config, architectures, code, _quantised(table), _image(folder))
 
@@ -146,8 +148,8 @@ def _check_counts(file: Path, table: Mapping[str, Any]) -> None:
             _check_counts(file, value)
         if isinstance(value, int) and not isinstance(value, bool):
             most = None if "vocab" in name else next((m for word, m in _MOST.items() if name.endswith(word)), None)
-            if most is not None and value > most:
-                raise AttnprofError(f"{file} has {name}={value:,}: at most {most:,} are taken for real.")
+            if most is not None and (value > most or (value < 0 and name.startswith(("n_", "num_")))):
+                raise AttnprofError(f"{file} has {name}={value:,}: from 0 to {most:,} are taken for real.")
 
 
 def _without(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _without(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _without(value) if isinstance(value, dict) else value
         for name, value in table.items()
-        if name not in _NOT_FOLLOWED
+        if name not in _NOT_FOLLOWED and not (name in ("dtype", "torch_dtype") and value == "auto")
     }
 
 
@@ -164,8 +166,10 @@ def _quantised(table: Mapping[str, Any]) -> str | None:
     found = table.get("quantization_config")
     if found is None:
         found = next((v["quantization_config"] for v in table.values() if _is_quantised(v)), None)
-    if not isinstance(found, dict) or not found:
+    if not found:
         return None
+    if not isinstance(found, dict):
+        return "in a way it does not name"
     method = found.get("quant_method") or ("bitsandbytes" if any(k.startswith("load_in_") for k in found) else "")
     bits = found.get("bits") or found.get("w_bit") or found.get("nbits")
     if method == "bitsandbytes":
