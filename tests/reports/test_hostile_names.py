@@ -160,7 +160,7 @@ def test_numpy_reads_the_numbers() -> None:
 
 def test_latex_of_letters() -> None:
     assert in_latex("\u03b1–\u03b2 × 中é") == r"$\alpha$--$\beta$ $\times$ \textbackslash{}u4e2dé"
-    assert in_latex("--[x]*") == r"-{}-{}{[}x]{*}"
+    assert in_latex("--[x]*") == r"-{}-{[}x]{*}"
 
 
 def test_columns_of_a_terminal() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TextIO
 
 _CODES = {"heading": "1", "faint": "2", "warning": "33", "compute": "32", "memory": "36", "launch": "35"}
 _BOUNDS = ("compute", "memory", "launch")
+_on: ContextVar[bool] = ContextVar("_on", default=False)
 
 
 def wanted(stream: TextIO) -> bool:
@@ -23,9 +27,19 @@ def wanted(stream: TextIO) -> bool:
     return stream.isatty() and found.get("TERM") != "dumb" and found.get("CLICOLOR") != "0"
 
 
-def styled(text: str, style: str, on: bool = True) -> str:
-    """The text in a style, where ``on``; a text of nothing stays one."""
-    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if on and text else text
+@contextmanager
+def coloured(on: bool) -> Iterator[None]:
+    """Inside, text has colours, or none; outside it has none."""
+    token = _on.set(on)
+    try:
+        yield
+    finally:
+        _on.reset(token)
+
+
+def styled(text: str, style: str) -> str:
+    """The text in a style, inside :func:`coloured`; as it is elsewhere, and where it is empty."""
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if text and _on.get() else text
 
 
 def bound_of(cell: str) -> str:

@@ -12,12 +12,10 @@ from attnprof.reports.text import cells, padded, shortened
 _ART = "│├└─ "
 
 
-def fitted(
-    title: str, labels: Sequence[str], choices: Sequence[Sequence[Column]], width: int, colour: bool = False
-) -> list[str]:
+def fitted(title: str, labels: Sequence[str], choices: Sequence[Sequence[Column]], width: int) -> list[str]:
     """The first set of columns that fits beside the labels; long labels give way before columns do.
 
-    With ``colour`` headings, the lines of the tree and what bounds a row have the terminal's.
+    Where there are colours, headings, the lines of the tree and what bounds a row have them.
     """
     longest = max(map(cells, (title, *labels)))
     room = min(longest, max(24, width // 3))
@@ -31,10 +29,10 @@ def fitted(
     above = ["", *(c.heading[0] for c in columns)]
     below = [title, *(c.heading[1] for c in columns)]
     widths = [max(map(cells, (title, *names))), *(max(map(cells, (*c.heading, *c.cells))) for c in columns)]
-    lines = [styled("".join(_parts(row, widths)).rstrip(), "heading", colour) for row in (above, below) if any(row)]
+    lines = [styled("".join(_parts(row, widths)).rstrip(), "heading") for row in (above, below) if any(row)]
     for row in zip(names, *(c.cells for c in columns), strict=True):
         parts = _parts(row, widths)
-        lines.append("".join(_coloured(parts, columns) if colour else parts).rstrip())
+        lines.append("".join(_coloured(parts, columns)).rstrip())
     return lines
 
 

@@ -39,8 +39,9 @@ from attnprof.reports.view import View
 
 #: The version of the JSON: another one whenever a field is no longer what it was, or not there.
 SCHEMA = 1
-#: What a spreadsheet would take for a formula when a cell begins with it; in wide forms in some countries.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+#: What a spreadsheet would take for a formula when a cell begins with it, in wide forms too. A name with one of these
+#: gets an apostrophe in front, and so does one that begins with an apostrophe: one can always be taken off again.
+_FORMULA_STARTS = ("'", "=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def to_json(report: Report) -> str:

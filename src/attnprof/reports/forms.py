@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attnprof.analysis.report import Report
@@ -59,7 +59,7 @@ class Form:
 
     def in_file(self, report: Report, view: View) -> str:
         """The same for a file, which is as wide everywhere."""
-        return self.of(report, view, _FILE_WIDTH)
+        return self.of(report, replace(view, colour=False), _FILE_WIDTH)
 
 
 FORMS: dict[str, Form] = {

@@ -14,11 +14,10 @@ _ESCAPES = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\symbol{34}",  # babel makes letters of it
-    "-": "-{}",  # two or three would become a dash
     "[": "{[}",  # at the start of a row they would belong to the end of the row before
     "*": "{*}",
-    "–": "--",
-    "—": "---",
+    "–": "\0",  # which no printable text has
+    "—": "\0-",
     "…": r"\dots{}",
     "·": r"\textperiodcentered{}",
     "×": r"$\times$",
@@ -64,7 +63,8 @@ _LAST_LATIN = "\u017f"
 
 def in_latex(text: str) -> str:
     """The text as LaTeX shows it; a character that not every engine has, as its escape: ``\\u4e2d``."""
-    return "".join(map(_escaped, printable(text)))
+    # two or three hyphens would become a dash
+    return "".join(map(_escaped, printable(text))).replace("--", "-{}-").replace("--", "-{}-").replace("\0", "--")
 
 
 def _escaped(character: str) -> str:

@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from attnprof.analysis.study import QUANTITIES, Crossing, Quantity, Study
 from attnprof.core.units import Kind, Number, Units, durations
+from attnprof.reports.latex import in_latex
 from attnprof.reports.text import in_markdown, printable, shortened, wrapped
 
 _CONVENTIONS = (
@@ -33,8 +34,6 @@ _TITLES: dict[Quantity, tuple[str, Kind]] = {
 _SECONDS = "attainable_s"
 #: The width where no terminal says its own, and the least.
 _WIDTH, _NARROWEST = 110, 40
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "·": r"$\cdot$"}
-_LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
 
 
 def to_text(study: Study, units: Units, width: int | None = None) -> str:
@@ -74,10 +73,10 @@ def to_latex(study: Study, units: Units) -> str:
     lines = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * len(study.lengths)}}}", r"\toprule"]
     lines.append(" & ".join(["$N$", *(f"{length:,}".replace(",", r"\,") for length in study.lengths)]) + r" \\")
     for title, header, rows in _blocks(study, units):
-        lines += [r"\midrule", rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{_latex(title)}}}}} \\"]
+        lines += [r"\midrule", rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{in_latex(title)}}}}} \\"]
         for name, row in zip(study.mechanisms, rows, strict=True):
             cells = row if len(header) == len(study.lengths) else row * len(study.lengths)  # the same at every length
-            lines.append(" & ".join(_latex(cell.strip()) for cell in (name, *cells)) + r" \\")
+            lines.append(" & ".join(in_latex(cell.strip()) for cell in (name, *cells)) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     around = (*_around(study), *crossing_sentences(study), *study.notes)
     return "\n".join([*(f"% {printable(sentence)}" for sentence in around), *lines]) + "\n"
@@ -207,7 +206,3 @@ def _chunks(widths: Sequence[int], room: int) -> list[list[int]]:
         chunks[-1].append(i)
         used += width + 2
     return chunks
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in printable(text))

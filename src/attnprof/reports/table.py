@@ -11,7 +11,7 @@ from attnprof.core.roofline import Attainable
 from attnprof.core.units import Units, share
 from attnprof.reports import comparison, crosscheck, layer_times, memory_view, roofline, serving, training
 from attnprof.reports import rows as tree_rows
-from attnprof.reports.colours import styled
+from attnprof.reports.colours import coloured, styled
 from attnprof.reports.columns import Columns, Line, layouts
 from attnprof.reports.fitted import fitted
 from attnprof.reports.memory import NOT_TRACKED
@@ -38,12 +38,17 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
     roofline.require(report, view)
     width = width_of_terminal(width)
     phases = PHASES if view.phase is None else (view.phase,)
+    with coloured(view.colour):
+        return _rendered(report, view, phases, width)
+
+
+def _rendered(report: Report, view: View, phases: Sequence[str], width: int) -> str:
     if view.by == "memory":
         return _memory(report, view, width)
     rows = {"module": _layer_table, "op": _operator_table}
     blocks = [
-        header(report, width, view.colour),
-        warnings(report, width, roofline.notes(report), colour=view.colour),
+        header(report, width),
+        warnings(report, width, roofline.notes(report)),
         _totals(report, phases, view, width),
         rows[view.by](report, phases, view, width) if view.by in rows else [],
         _steps(report, phases, view, width),
@@ -51,7 +56,7 @@ def render(report: Report, view: View | None = None, width: int | None = None, *
         _measured(report, view, width),
         crosscheck.blocks(report, view, width),
         roofline.what_if(report, phases, view.units, width),
-        covered(report, width, view.colour),
+        covered(report, width),
     ]
     return "\n".join("\n".join(block) for block in blocks if block)
 
@@ -86,7 +91,7 @@ def _measured(report: Report, view: View, width: int) -> list[str]:
     return []
 
 
-def header(report: Report, width: int, colour: bool = False) -> list[str]:
+def header(report: Report, width: int) -> list[str]:
     """What ran, and the conventions of the numbers."""
     left = printable(" · ".join(subject(report)))
     version = report.meta.get("torch")
@@ -96,7 +101,7 @@ def header(report: Report, width: int, colour: bool = False) -> list[str]:
     else:
         first = wrapped(left, width) + ([right] if right else [])
     told = wrapped(" · ".join(conventions(report)), width)
-    return [*(styled(line, "heading", colour) for line in first), *(styled(line, "faint", colour) for line in told), ""]
+    return [*(styled(line, "heading") for line in first), *(styled(line, "faint") for line in told), ""]
 
 
 def conventions(report: Report) -> list[str]:
@@ -127,9 +132,9 @@ def subject(report: Report) -> list[str]:
     return parts
 
 
-def warnings(report: Report, width: int, further: Sequence[str] = (), *, colour: bool = False) -> list[str]:
+def warnings(report: Report, width: int, further: Sequence[str] = ()) -> list[str]:
     """What a reader must know before believing a number."""
-    missing = [styled(line, "warning", colour) for text in unpriced(report) for line in wrapped(printable(text), width)]
+    missing = [styled(line, "warning") for text in unpriced(report) for line in wrapped(printable(text), width)]
     told = [line for text in (*report.notes, *further) for line in wrapped(printable(text), width)]
     return [*missing, *told, ""] if missing or told else []
 
@@ -175,7 +180,7 @@ def _totals(report: Report, phases: Sequence[str], view: View, width: int) -> li
     timed = [columns.bound(), columns.time()] if columns.has_times else []
     choices = [flops + both + rate + timed, flops + traffic + rate + timed, flops + traffic + timed, flops + timed]
     choices.append(timed[1:] or flops)
-    text = fitted("phase", labels, choices, width, view.colour)
+    text = fitted("phase", labels, choices, width)
     total = Cost.sum(costs.values())
     if total.useful_matmul_flops != total.matmul_flops:
         useful = units.named(total.useful_matmul_flops, "matmul")
@@ -206,7 +211,7 @@ def _layer_table(report: Report, phases: Sequence[str], view: View, width: int) 
     labels = [row.label for row in shown]
     whole = Line(None, None, root.costs, time=root.time)
     choices = layouts(columns, whole, params=bool(root.params), sort=view.sort)
-    text = fitted("layer", labels, choices, width, view.colour)
+    text = fitted("layer", labels, choices, width)
     if hidden:
         text.append(f"{hidden} deeper {'level' if hidden == 1 else 'levels'} not shown: use --depth.")
     if view.sort == "saved" and report.memory is None:
@@ -250,7 +255,7 @@ def _operator_table(report: Report, phases: Sequence[str], view: View, width: in
     lines = [_operator_line(op) for op in shown]
     labels = [("" if op.known else "no formula: ") + printable(op.name) for op in shown]
     choices = layouts(Columns(lines, phases, view.units), _operator_line(whole), params=False, sort=view.sort)
-    text = fitted("op", labels, choices, width, view.colour)
+    text = fitted("op", labels, choices, width)
     if free:
         text += wrapped(f"{free:,} calls of free ops (views and the like) not shown.", width)
     return [*text, ""]
@@ -268,10 +273,10 @@ def _operator_line(op: Operator) -> Line:
     return Line(op.calls, None, op.costs, time=op.time)
 
 
-def covered(report: Report, width: int, colour: bool = False) -> list[str]:
+def covered(report: Report, width: int) -> list[str]:
     """The coverage as lines."""
     style = "warning" if report.unpriced_ops else "faint"
-    return [styled(line, style, colour) for line in wrapped(coverage(report), width)]
+    return [styled(line, style) for line in wrapped(coverage(report), width)]
 
 
 def coverage(report: Report) -> str:

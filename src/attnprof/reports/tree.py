@@ -11,7 +11,7 @@ from attnprof.core.errors import AttnprofError
 from attnprof.core.trace import ModuleRecord, Scalar
 from attnprof.core.units import Units, duration
 from attnprof.reports import rows as tree_rows
-from attnprof.reports.colours import styled
+from attnprof.reports.colours import coloured, styled
 from attnprof.reports.roofline import notes, require
 from attnprof.reports.rows import Branch
 from attnprof.reports.table import covered, header, parameters, summary_lines, warnings
@@ -59,7 +59,11 @@ def to_tree(report: Report, view: View | None = None, width: int | None = None) 
     if view.by != "module":
         raise AttnprofError(f'the tree shows modules, not by="{view.by}": leave out by, or use to_table().')
     require(report, view)
-    width = width_of_terminal(width)
+    with coloured(view.colour):
+        return _drawn(report, view, width_of_terminal(width))
+
+
+def _drawn(report: Report, view: View, width: int) -> str:
     phases = PHASES if view.phase is None else (view.phase,)
     root = tree_rows.branches(report, phases, report.roofline)
     shown, hidden = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)
@@ -69,11 +73,11 @@ def to_tree(report: Report, view: View | None = None, width: int | None = None) 
     if hidden:
         body.append(f"{hidden} deeper {'level' if hidden == 1 else 'levels'} not shown: use --depth.")
     blocks = [
-        header(report, width, view.colour),
-        warnings(report, width, notes(report), colour=view.colour),
+        header(report, width),
+        warnings(report, width, notes(report)),
         [*body, ""],
         summary_lines(report, phases, view.units, width),
-        covered(report, width, view.colour),
+        covered(report, width),
     ]
     return "\n".join("\n".join(block) for block in blocks if block)
 
@@ -153,7 +157,7 @@ def _fitted(lines: Sequence[_Line], view: View, width: int) -> list[str]:
         text = line.within(room if line.branch is not None else width)
         if line.branch is not None:
             text = padded(text, room) + "".join(f"  {cell}" for cell in next(numbers))
-        found.append(styled(text.rstrip(), "faint", view.colour and line.branch is None))
+        found.append(text.rstrip() if line.branch is not None else styled(text.rstrip(), "faint"))
     return found
 
 
