@@ -223,6 +223,17 @@ def test_mechanisms_of_the_zoo_by_name(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.usefixtures("models")
+def test_what_is_known_of_sizes_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Attention keeps 5 T d + H T² numbers: of H alone that is more than T² d, of H that is at most d it is not."""
+    at = ["mha", "--vary", "T=8..128", "--vary", "H=2,4,8,16,32,64", "--of", "saved", "--claim", "O(T²d)"]
+    (alone,) = data(capsys, *at)["claims"]
+    assert (alone["holds"], alone["missing"]) == (False, "4·H·T²")
+    (known,) = data(capsys, *at, "--assume", "H<=d")["claims"]
+    assert known["holds"]
+    assert known["why"].endswith("where H ≤ d.")
+
+
+@pytest.mark.usefixtures("models")
 def test_forms(capsys: pytest.CaptureFixture[str]) -> None:
     at = ["models.py:build", "--vary", "N=8..64", "--fixed", "d=16", "--by", "module"]
     rows = list(csv.DictReader(io.StringIO(shown(capsys, *at, "--format", "csv"))))

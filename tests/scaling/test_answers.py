@@ -153,7 +153,7 @@ def test_pieces_are_shown_with_where_they_hold() -> None:
     assert [(p.formula, p.where) for p in found.whole.pieces] == [("N²", "N ≤ 64"), ("64·N", "N > 64")]
     assert found.whole.growth == "N"
     assert isinstance(found.scaling.expression, Piecewise)
-    assert r"N^{2} && \text{where } N \le  64" in FORMATS["latex"](Answer(found), Units())
+    assert r"N^{2} && \text{where N $\leq$ 64}" in FORMATS["latex"](Answer(found), Units())
 
 
 def test_the_closed_form_beside_it() -> None:

@@ -17,13 +17,12 @@ from attnprof.analysis.scaling_claim import Judged, sentence
 from attnprof.analysis.scaling_extrapolation import Extrapolation
 from attnprof.core.units import Units, share
 from attnprof.reports import scaling_words as words
+from attnprof.reports.latex import in_latex
 from attnprof.reports.ours import LATEX_MARK, MARKDOWN_MARK
 from attnprof.reports.text import in_markdown, printable, shortened, width_of_terminal, wrapped
 
 #: The most points that are listed where no formula was found.
 _POINTS = 20
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
 
 
 def to_text(answer: Answer, units: Units, width: int | None = None) -> str:
@@ -149,26 +148,21 @@ def to_latex(answer: Answer, units: Units) -> str:
     comments = [words.subject(answer), words.CONVENTIONS, words.exactness(answer)]
     comments += [f"{label}: {text}" for label, text in said(answer, units) if label in ("claimed", "verdict", "at")]
     lines = [LATEX_MARK, *(f"% {printable(text)}" for text in (*comments, *notes(answer)))]
-    rows = [rf"\text{{{_escaped(answer.label)}}} &= {p.latex}{_where(p.where)}" for p in growth.whole.pieces]
+    rows = [rf"\text{{{in_latex(answer.label)}}} &= {p.latex}{_where(p.where)}" for p in growth.whole.pieces]
     if not rows:
         return "\n".join([*lines, f"% no formula: {printable(growth.whole.reason)}"]) + "\n"
     if answer.by_module:
         rows += [
-            rf"\text{{{_escaped(found.path)}}} &= {piece.latex}{_where(piece.where)}"
+            rf"\text{{{in_latex(found.path)}}} &= {piece.latex}{_where(piece.where)}"
             for found in growth.modules
             for piece in found.pieces
+            if piece.formula != "0"
         ]
     return "\n".join([*lines, r"\begin{align*}", " \\\\\n".join(f"  {row}" for row in rows), r"\end{align*}"]) + "\n"
 
 
 def _where(condition: str) -> str:
-    return (
-        rf" && \text{{where }} {_escaped(condition)}".replace("≤", r"\le ").replace("≥", r"\ge ") if condition else ""
-    )
-
-
-def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in printable(text))
+    return rf" && \text{{where {in_latex(condition)}}}" if condition else ""
 
 
 def to_csv(answer: Answer) -> str:
