@@ -331,6 +331,12 @@ def test_what_is_modelled_of_quantised_weights_is_said(settings: Any, words: str
     assert attnprof.run(loaded).phases == attnprof.run(plain).phases
 
 
+def test_what_a_text_alone_leaves_out_is_said(tmp_path: Path) -> None:
+    sentence = "Called with text alone: images, their encoder and their tokens are not in the counts."
+    assert sentence in built(written(tmp_path, CONFIGS["llava"]), "image-text-to-text", seq=T).notes
+    assert not any("text alone" in note for note in built(written(tmp_path, CONFIGS["clip"]), seq=T).notes)
+
+
 def test_what_says_how_to_run_and_not_what_is_left_out(tmp_path: Path) -> None:
     plain = built(written(tmp_path, CONFIGS["llama"], architectures=["LlamaForCausalLM"]), seq=T)
     path = written(

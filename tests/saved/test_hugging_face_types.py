@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 import attnprof
 from attnprof.core.errors import AttnprofError
-from attnprof.saved import hugging_face
+from attnprof.saved import hugging_face, hugging_face_inputs
 
 TYPES = sorted(MODEL_MAPPING_NAMES)
 PARTS = 12
@@ -55,7 +55,8 @@ def outcome(kind: str, folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_type_is_counted_or_says_why_not(part: int, tmp_path: Path) -> None:
+def test_every_type_is_counted_or_says_why_not(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hugging_face_inputs, "USUAL_SEQ", 16)  # recurrences that run token by token take long
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     kinds = TYPES[part::PARTS]

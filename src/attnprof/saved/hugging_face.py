@@ -11,7 +11,7 @@ from attnprof.core.sizes import positive
 from attnprof.saved import hugging_face_tasks as tasks
 from attnprof.saved.hugging_face_calls import guard
 from attnprof.saved.hugging_face_config import Read, find, first_line, read, text_of
-from attnprof.saved.hugging_face_inputs import arrays, longest_text, sizes_for, tensor
+from attnprof.saved.hugging_face_inputs import arrays, left_out, longest_text, sizes_for, tensor
 from attnprof.saved.hugging_face_offline import offline
 from attnprof.saved.loaded import Loaded
 
@@ -116,7 +116,7 @@ def _arguments(
 
     sizes = sizes_for(model, batch, seq, found.image)
     given = arrays(model, sizes)
-    notes = []
+    notes = [sentence] if (sentence := left_out(model, given)) else []
     longest = longest_text(model)
     texts = any(name in given for name in ("input_ids", "decoder_input_ids"))
     if seq is not None and longest is not None and texts and seq > longest:

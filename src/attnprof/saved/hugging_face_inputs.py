@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attnprof.core.errors import AttnprofError
@@ -54,6 +54,16 @@ def _names(model: PreTrainedModel, wanted: Any) -> Iterator[str]:
             continue
         if parameter.default is parameter.empty or name in _ALWAYS or (name in _BESIDE_TEXT and not holders):
             yield name
+
+
+def left_out(model: PreTrainedModel, given: Collection[str]) -> str:
+    """The sentence on encoders that do not run, as a text alone is given; empty where all do."""
+    wanted = inspect.signature(model.forward).parameters
+    kinds = {"pixel_values": "images", "pixel_values_videos": "videos", "input_features": "sounds"}
+    missing = [kind for name, kind in kinds.items() if name in wanted and name not in given]
+    if not missing or "input_ids" not in given:
+        return ""
+    return f"Called with text alone: {' and '.join(missing)}, their encoder and their tokens are not in the counts."
 
 
 def tensor(array: Array, real: bool, generator: Any = None) -> Tensor:
