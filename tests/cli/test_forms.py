@@ -97,7 +97,7 @@ def test_what_people_read_is_beside_what_the_model_prints(attnprof_: Command, fo
 
 
 def test_output_is_by_suffix(attnprof_: Command, folder: Path) -> None:
-    names = ["run.json", "layers.md", "layers.tex", "layers.csv", "layers.txt", "run"]
+    names = ["run.json", "layers.md", "layers.tex", "layers.csv", "layers.txt", "page.html", "run"]
     options = [word for name in names for word in ("-o", name)]
     code, out, _ = attnprof_("run", "net.py:build", "--backward", *options)
     assert code == 0
@@ -107,6 +107,8 @@ def test_output_is_by_suffix(attnprof_: Command, folder: Path) -> None:
     assert (folder / "layers.md").read_text() == report.to_markdown()
     assert (folder / "layers.tex").read_text() == report.to_latex()
     assert (folder / "layers.csv").read_text() == report.to_csv()
+    report.to_html("other.html")
+    assert (folder / "page.html").read_text() == (folder / "other.html").read_text()
 
 
 def test_files_have_one_width_and_no_colour(attnprof_: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

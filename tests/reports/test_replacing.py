@@ -37,6 +37,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "roof.png": lambda path: report().plot(path),
     "roof.svg": lambda path: report().plot(path),
     "roof.pdf": lambda path: report().plot(path),
+    "page.html": lambda path: report().to_html(path),
     "table.txt": lambda path: path.write_text(report().to_table()),
     "narrow.txt": lambda path: path.write_text(report().to_table(width=40)),
     "report.json": lambda path: path.write_text(report().to_json()),

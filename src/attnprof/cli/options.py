@@ -133,8 +133,8 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Save the run, for `attnprof report`, or what the suffix says: .md, .tex, .csv or .txt. '-' is stdout, "
-        "and nothing else goes there then. Repeatable.",
+        help="Save the run, for `attnprof report`, or what the suffix says: .md, .tex, .csv, .txt or .html. '-' is "
+        "stdout, and nothing else goes there then. Repeatable.",
         show_default=False,
     ),
 ]

@@ -77,8 +77,7 @@ class Outputs:
         if plot is not None:  # its devices are checked with the other options that need one
             found.append(Output("--plot", plot, api.Report.plot))
         if html is not None:
-            page.check(html)
-            found.append(Output("--html", html, lambda report, path: page.save(report, path, view.units)))
+            found.append(_page("--html", html, view))
         if trace is not None:
             trace_events.check(trace)
             found.append(Output("--trace", trace, api.Report.to_trace))
@@ -123,13 +122,20 @@ class Outputs:
 
 
 def _saved(path: Path, view: View) -> Output:
-    """What ``-o`` writes: a form of the report by the suffix, or else the run itself."""
+    """What ``-o`` writes: a page or another form of the report by the suffix, or else the run itself."""
+    if path.suffix.lower() in page.SUFFIXES:
+        return _page("--output", path, view)
     check_writable(path)
     form = form_of(path)
     if form is None:
         return Output("--output", path, api.Report.save)
     form.check(view, shown=False)
     return Output("--output", path, lambda report, path: write_text(path, form.in_file(report, view)))
+
+
+def _page(option: str, path: Path, view: View) -> Output:
+    page.check(path)
+    return Output(option, path, lambda report, path: page.save(report, path, view.units))
 
 
 def _check_different(named: Sequence[tuple[str, Path]]) -> None:

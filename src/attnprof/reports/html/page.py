@@ -19,7 +19,8 @@ from attnprof.reports.html.embedding import embedded, policy
 from attnprof.reports.text import printable
 from attnprof.reports.view import View
 
-_SUFFIXES = (".html", ".htm")
+#: What a page's name ends in.
+SUFFIXES = (".html", ".htm")
 #: The page's own script, in the order in which its parts need one another.
 _SCRIPTS = (
     "numbers.js",
@@ -49,7 +50,7 @@ def check(path: str | os.PathLike[str]) -> Path:
     plotly or jinja2 is missing.
     """
     target = Path(path)
-    if target.suffix.lower() not in _SUFFIXES:
+    if target.suffix.lower() not in SUFFIXES:
         given = f'not "{target.suffix}"' if target.suffix else f'and "{target}" does not end so'
         raise AttnprofError(f"a page is an .html file, {given}.")
     for package in ("jinja2", "plotly.offline"):
