@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from attnprof.api.layers import CHECK, FEW, Stack, extrapolated, stack_of
+from attnprof.api.layers import CHECK, FEW, Stack, agree, extrapolated, stack_of
 from attnprof.api.running import fake_tensors, run
 from attnprof.core.errors import AttnprofError
 from attnprof.recovery.outcome import DataDependent, Sizes
@@ -116,12 +116,12 @@ class CountedPoints:
     def _by_layers(self, stack: Stack, count: Callable[[], Counts]) -> Counts:
         """The counts from few of many equal layers, once that was seen to come to those of all."""
         few, more, check = [self._shortened(stack, layers, count) for layers in (*FEW, CHECK)]
-        if few is None or more is None or extrapolated(few, more, stack.path, CHECK) != check:
+        if few is None or more is None or check is None or not agree(extrapolated(few, more, stack.path, CHECK), check):
             return count()
         found = extrapolated(few, more, stack.path, stack.layers)
         if self.by_layers is None:
             whole = count()
-            self.by_layers = found == whole
+            self.by_layers = agree(found, whole)
             return whole
         self.layers = stack.layers
         return found
@@ -163,25 +163,25 @@ def counts_of(report: Report) -> Counts:
 
 
 def _live(report: Report, memory: MemorySummary) -> dict[str, int]:
-    """The most bytes live at each place: an op of a module, of layers as of one, and the how-manieth call there.
+    """The most bytes live at each place: an op of a module, of layers as of one, by itself and at the nth call there.
 
-    One of them is the peak; which one depends on the sizes.
+    The largest of them is the peak; which one that is depends on the sizes.
     """
     trace, found = report.trace, dict[str, int]()
-    names = [f"{scope.phase} {trace.modules[scope.module].fqn} " for scope in trace.scopes]
     ends = _first_and_last([record.fqn for record in trace.modules])
-    calls: Counter[str] = Counter()
-    places: list[str] = []
-    for signature, scope in zip(trace.event_signatures, trace.event_scopes, strict=True):
-        place = names[scope] + trace.signatures[signature].op
-        calls[place] += 1
-        phase, path, op = place.split(" ")
-        places.append(f"{phase} {ends.get(path, path)} {op} {min(calls[place], _CALLS_APART)}")
-    places.append("end")
+    calls: Counter[tuple[int, int]] = Counter()
+    places: list[tuple[str, str]] = []
+    for signature, at in zip(trace.event_signatures, trace.event_scopes, strict=True):
+        scope, op = trace.scopes[at], trace.signatures[signature].op
+        path = trace.modules[scope.module].fqn
+        place = f"{scope.phase} {ends.get(path, path)} {op}"
+        calls[at, hash(op)] += 1
+        places.append((place, f"{place} {min(calls[at, hash(op)], _CALLS_APART)}"))
+    places.append(("end", "end"))
     timeline = memory.timeline
     for event, size in zip(timeline.events, timeline.totals, strict=True):
-        place = places[min(event, len(places) - 1)]
-        found[place] = max(found.get(place, 0), size)
+        for place in places[min(event, len(places) - 1)]:
+            found[place] = max(found.get(place, 0), size)
     return found
 
 

@@ -84,9 +84,18 @@ def extrapolated(few: Mapping[_Key, int], more: Mapping[_Key, int], path: str, l
             for place in places:
                 found[quantity, phase, f"{prefix}{place}{below}"] = few[key]
             continue
+        if quantity == "live" and not (key in few and key in more):
+            continue  # the nth call of something that is called once for each layer
         first, second = few.get(key, 0), more.get(key, 0)
         found[key] = second + (layers - FEW[1]) * (second - first)
     live = [size for (quantity, _, _), size in found.items() if quantity == "live"]
     if live:
         found["peak", "all", ""] = max(live)
     return found
+
+
+def agree(found: Mapping[_Key, int], counted: Mapping[_Key, int]) -> bool:
+    """Whether counts are the same integers; of places where something is live, those that both know."""
+    ours, theirs = ({key for key in counts if key[0] != "live"} for counts in (found, counted))
+    live = {key for key in found.keys() & counted.keys() if key[0] == "live"}
+    return ours == theirs and all(found[key] == counted[key] for key in ours | live)

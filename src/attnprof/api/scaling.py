@@ -129,9 +129,9 @@ def _outcome(points: CountedPoints, recovery: Recovery, key: Key) -> Outcome:
     if (spread := points.data_dependent(key)) is not None:
         return spread
     if key[0] == "peak":
-        counted = recovery.space.counted.values()
-        places = {one: None for counts in counted for one in counts if one[0] == "live"}
-        largest = maximum(recovery, key, list(places))
+        counted = [*recovery.space.counted.values()]
+        places = [one for one in counted[0] if one[0] == "live" and all(one in counts for counts in counted)]
+        largest = maximum(recovery, key, places)
         if isinstance(largest, Formula):
             return largest
     found = recovery.outcome(key)
