@@ -165,7 +165,14 @@ def test_seconds_are_above_zero(seconds: object) -> None:
         calibration.measure(seconds)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["meta", "no such device", "cuda:99", ""])
+@pytest.mark.parametrize("name", ["no such device", ""])
+def test_what_is_no_device(name: str) -> None:
+    with pytest.raises(AttnprofError) as caught:
+        calibration.measure(SMALL, name)
+    assert str(caught.value) == f'"{name}" is no device of torch: name one such as cpu, cuda or cuda:1.'
+
+
+@pytest.mark.parametrize("name", ["meta", "cuda:99"])
 def test_a_device_that_is_not_here(name: str) -> None:
     with pytest.raises(AttnprofError) as caught:
         calibration.measure(SMALL, name)

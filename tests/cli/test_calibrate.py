@@ -162,7 +162,7 @@ def test_the_devices_command_shows_it(capsys: pytest.CaptureFixture[str]) -> Non
         (["-o", "none/node.json"], "cannot write none/node.json: the folder none does not exist."),
         (["--device", "h100"], '"h100" is several devices: '),
         (["--units", "bits"], 'no units "bits"'),
-        (["--on", "gpu"], 'nothing can be measured on "gpu": '),
+        (["--on", "gpu"], '"gpu" is no device of torch: name one such as cpu, cuda or cuda:1.'),
     ],
 )
 def test_mistakes_are_one_sentence(

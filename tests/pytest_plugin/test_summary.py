@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_plugin.project import DOWN_BYTES, UP_BYTES, net, run
+from pytest_plugin.project import DOWN_BYTES, UP_BYTES, again, net, run
 
 pytest_plugins = ["pytester"]
 
@@ -72,6 +72,18 @@ def test_markdown(pytester: pytest.Pytester) -> None:
         f"| **over** | test\\_markdown.py::test\\_over\\[a\\|b\\] | FLOPs of \\* | {net()} FLOP | {net() - 1} FLOP |"
     )
     assert text.index("test\\_large") < text.rindex("test\\_small")
+
+
+@pytest.mark.parametrize("option", ["json", "markdown"])
+def test_files_of_others_are_left_alone(pytester: pytest.Pytester, option: str) -> None:
+    """A report is replaced by the next; the tests themselves, or a page that somebody wrote, are not."""
+    run(pytester, BODY, f"--attnprof-{option}=out", passed=3, failed=1)
+    again(pytester, f"--attnprof-{option}=out", "-k", "small", passed=1, deselected=3)
+    assert "large" not in (pytester.path / "out").read_text()
+    (pytester.path / "out").write_text("mine\n")
+    text = again(pytester, f"--attnprof-{option}=out")
+    assert f"--attnprof-{option}: attnprof did not write {pytester.path / 'out'}: name another file." in text
+    assert (pytester.path / "out").read_text() == "mine\n"
 
 
 def test_what_is_not_as_locked(pytester: pytest.Pytester) -> None:

@@ -52,6 +52,9 @@ def _device(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise AttnprofError(f'"{name}" is no device of torch: name one such as cpu, cuda or cuda:1.') from None
+    try:
         torch.empty(1, device=found).neg_()
         if found.type == "meta":
             raise RuntimeError("it computes nothing")

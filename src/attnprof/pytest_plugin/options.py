@@ -74,8 +74,8 @@ class Settings:
         self.lock: Path = _lock(config, given("lock"))
         self.tolerance = _tolerance("--attnprof-tolerance", given("tolerance"))  # of the command line
         self.default_tolerance = _tolerance("attnprof_tolerance", config.getini("attnprof_tolerance") or None)
-        self.json = _writable(config, given("json"))
-        self.markdown = _writable(config, given("markdown"))
+        self.json = _writable(config, "json")
+        self.markdown = _writable(config, "markdown")
         forced = {quantity: given(f"limit_{quantity}") for quantity in LIMITS}
         default = {quantity: config.getini(f"attnprof_default_limit_{quantity}") for quantity in LIMITS}
         self.forced = _limits(forced, "--attnprof-limit-{}")
@@ -126,13 +126,20 @@ def _limits(texts: dict[str, str | None], option: str) -> dict[str, Budget]:
     return found
 
 
-def _writable(config: pytest.Config, given: str | None) -> Path | None:
+def _writable(config: pytest.Config, name: str) -> Path | None:
+    """The file of an option, once it is clear that it can be written, and is nobody else's."""
+    given: str | None = config.getoption(f"attnprof_{name}")
     if given is None:
         return None
     from attnprof.core.errors import AttnprofError
-    from attnprof.reports.files import check_writable
+    from attnprof.reports.files import check_replaceable, check_writable
 
     try:
-        return check_writable(config.invocation_params.dir / given)
+        path = check_writable(config.invocation_params.dir / given)
     except AttnprofError as error:
         raise pytest.UsageError(str(error)) from None
+    try:
+        check_replaceable(path)
+    except AttnprofError:
+        raise pytest.UsageError(f"--attnprof-{name}: attnprof did not write {path}: name another file.") from None
+    return path

@@ -9,6 +9,7 @@ from typing import Any
 from attnprof.core.budget import Budget
 from attnprof.core.units import Units
 from attnprof.reports.budget import kind_of, scope
+from attnprof.reports.ours import MARKDOWN_MARK
 from attnprof.reports.text import in_markdown, printable, shortened, width_of_terminal
 
 _UNITS = Units()
@@ -54,7 +55,7 @@ def to_markdown(counted: dict[str, dict[str, Any]], differs: dict[str, dict[str,
     limits = [(test, limit) for test, of in counted.items() for limit in of["limits"]]
     limits.sort(key=lambda pair: pair[1]["holds"])
     broken = sum(not limit["holds"] for _, limit in limits)
-    parts = ["## Cost of the tests"]
+    parts = [MARKDOWN_MARK, "## Cost of the tests"]
     texts = [text for names in differs.values() for text in names.values()]
     if texts:
         parts.append(f"{len(texts)} {'run is' if len(texts) == 1 else 'runs are'} not as locked:")
