@@ -36,12 +36,18 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def gpt() -> Report:
-    """A training step of the example on three devices."""
+    """A training step of the example in bfloat16 on three devices."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         model, arguments = runpy.run_path(str(ROOT / "examples" / "tiny_gpt.py"))["build"]()
-        return attnprof.run(model, arguments, backward=True, optimizer="adamw", device="h100-sxm,a100-80gb-sxm,mi300x")
+        return attnprof.run(
+            model.to(torch.bfloat16),
+            arguments,
+            backward=True,
+            optimizer="adamw",
+            device="h100-sxm,a100-80gb-sxm,mi300x",
+        )
     finally:
         torch.set_num_threads(threads)
 

@@ -130,7 +130,7 @@ def test_rows_open_and_are_found(browser: Browser, gpt_page: Path, gpt: Report) 
             int(text) for text in page.locator("#grid-ops tr[aria-level='2'] [data-column=calls]").all_inner_texts()
         ]
         assert sum(calls) == gpt.operator_calls()["aten.mm.default"]
-        assert "float32[256,8192]" in "".join(shapes.locator("th").all_inner_texts())
+        assert "bfloat16[256,8192]" in "".join(shapes.locator("th").all_inner_texts())
         # a comparison opens to its terms
         page.get_by_label("Find a module").fill("lm_head")
         page.locator("#grid-theory .twisty.shut").first.click()

@@ -9,11 +9,11 @@ const inPlot = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").r
 const short = (text, most = 60) => (text.length <= most ? text : `${text.slice(0, most / 2 - 1)}…${text.slice(-most / 2)}`);
 
 function layout(changes) {
-  const axis = { gridcolor: colour("line"), linecolor: colour("edge"), zeroline: false, tickfont: { color: colour("muted") }, title: { font: { color: colour("muted"), size: 12 } }, ...changes.axis };
+  const text = (name) => ({ family: getComputedStyle(document.body).fontFamily, size: 12, color: colour(name) });
+  const axis = { gridcolor: colour("line"), linecolor: colour("edge"), zeroline: false, tickfont: text("muted"), ...changes.axis };
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, margin: { l: 64, r: 18, t: 12, b: 46 },
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("text") },
-    hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("edge"), align: "left", font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("text") } },
+    font: text("text"), hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("edge"), align: "left", font: text("text") },
     ...changes, xaxis: { ...axis, ...changes.xaxis }, yaxis: { ...axis, ...changes.yaxis },
   };
 }
@@ -50,3 +50,11 @@ class Plot {
   }
 }
 Plot.all = [];
+
+/** On paper every chart is there, seen or not. */
+window.addEventListener("beforeprint", () => {
+  for (const plot of Plot.all) {
+    plot.near = true;
+    plot.draw();
+  }
+});

@@ -1,7 +1,5 @@
 // The columns that tables share: numbers with their units, and every digit on hover.
 
-const LABELS = { forward: "forward", backward: "backward", recompute: "recompute", optimizer: "optimizer", other: "other" };
-
 /** A column of whole numbers of a kind; ``of(row)`` is a BigInt, a number or null. */
 function number(key, title, kind, of, hint, width) {
   const there = (row) => {
@@ -35,7 +33,7 @@ function seconds(key, title, of, hint) {
 /** A part of the whole in per cent, with a bar; ``of(row)`` is [part, whole]. */
 function part(key, title, of, hint) {
   return {
-    key, title, hint, width: 136,
+    key, title, hint, width: window.innerWidth < 640 ? 104 : 136,
     value: (row) => Number(of(row)[0]),
     cell: (row) => {
       const [some, whole] = of(row);
@@ -58,7 +56,7 @@ function workColumns(costs) {
     matmul: number("matmul", "matmul", "matmul", of((c, i) => amount(c, i, MATMUL)), "FLOPs of contractions"),
     phases: D.phases.length > 1 && state.phase === "all"
       ? D.phases.filter((phase) => big(D.costs[phase][MATMUL])).map((phase) =>
-          number(`matmul-${phase}`, `${LABELS[phase]}`, "matmul", of((c, i) => amount(c, i, MATMUL, [phase])), `FLOPs of contractions, ${phase}`, 100))
+          number(`matmul-${phase}`, phase, "matmul", of((c, i) => amount(c, i, MATMUL, [phase])), `FLOPs of contractions, ${phase}`, 100))
       : [],
     useful: number("useful", "useful matmul", "matmul", of((c, i) => amount(c, i, USEFUL)), "FLOPs of contractions without masked pairs", 122),
     vector: number("vector", "vector", "flops", of((c, i) => amount(c, i, VECTOR)), "FLOPs of all other arithmetic"),

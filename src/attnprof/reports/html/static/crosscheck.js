@@ -24,7 +24,8 @@ function crosscheck({ title, sentences: why, unexplained, rows }, i) {
     number("difference", "difference", "flops", of("difference"), "what it has more, or less", 104),
     ...kinds.map((kind) => number(kind, kind, "flops", (row) => big(rows.kinds[kind][row]), "part of the difference", 112)),
   ];
-  const grid = new Grid({ name: `crosscheck-${i}`, label: heading, tree: true, roots: () => rows.label.map((_, row) => row).filter((row) => !rows.level[row]), below: (row) => below[row], key: (row) => row });
+  const tops = rows.label.map((_, row) => row).filter((row) => !rows.level[row]);
+  const grid = new Grid({ name: `crosscheck-${i}`, label: heading, tree: true, roots: () => tops, below: (row) => below[row], key: (row) => row });
   grid.openScreenful();
   if (rows.label.length) watch(() => grid.setColumns(columns()));
   return [el("h3", {}, heading), sentences(more), rows.label.length ? grid.box : null,

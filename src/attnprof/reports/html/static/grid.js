@@ -86,7 +86,7 @@ class Grid {
   }
 
   drawHead() {
-    const first = Math.min(this.columns[0].width, Math.max(130, 0.42 * window.innerWidth)); // numbers beside it, on a phone too
+    const first = Math.min(this.columns[0].width, Math.max(128, 0.33 * window.innerWidth)); // numbers beside it, on a phone too
     const wide = this.columns.reduce((all, column, i) => all + (i ? column.width : first), 0);
     this.table.style.minWidth = `${wide}px`;
     this.widths.replaceChildren(
@@ -158,10 +158,11 @@ class Grid {
       if (this.tree) label.style.setProperty("--level", String(level - 1));
       return label;
     });
+    const marks = [key === this.active ? "active" : "", this.mark ? this.mark(row) : ""];
     const made = el(
       "tr",
       {
-        role: "row", id: `${this.id}-${index}`, class: [key === this.active ? "active" : "", this.mark ? this.mark(row) : ""].join(" ").trim() || null,
+        role: "row", id: `${this.id}-${index}`, class: marks.filter(Boolean).join(" ") || null,
         "data-index": String(index), "aria-rowindex": String(index + 2),
         "aria-level": this.tree ? String(level) : null, "aria-posinset": String(position), "aria-setsize": String(size),
         "aria-expanded": inner ? String(open) : null, "aria-selected": this.tree ? String(key === this.active) : null,
@@ -203,7 +204,10 @@ class Grid {
     const entry = this.rows[at];
     if (!entry) return;
     const page = Math.max(1, Math.floor(this.box.clientHeight / this.rowHeight) - 2);
-    const moves = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: Math.min(at + page, this.rows.length - 1), PageUp: Math.max(at - page, 0), Home: 0, End: this.rows.length - 1 };
+    const last = this.rows.length - 1;
+    const moves = {
+      ArrowDown: at + 1, ArrowUp: at - 1, PageDown: Math.min(at + page, last), PageUp: Math.max(at - page, 0), Home: 0, End: last,
+    };
     if (event.key in moves) this.go(moves[event.key]);
     else if (event.key === "ArrowRight" && entry.inner) entry.open ? this.go(at + 1) : this.open(at, true);
     else if (event.key === "ArrowLeft" && entry.open) this.open(at, false);

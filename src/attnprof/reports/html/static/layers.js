@@ -20,7 +20,7 @@ function layers() {
       saved: number("saved", "saved", "bytes", (row) => (D.memory ? tree().saved[row] : null), "bytes kept for the backward"),
       share: part("share", "% of FLOPs", (row) => [flops(tree().costs, row), whole(flops)()], "part of the FLOPs of the run"),
       byteShare: part("byte-share", "% of bytes", (row) => [bytes(tree().costs, row), whole(bytes)()], "part of the bytes of the run"),
-      savedShare: part("saved-share", "% of saved", (row) => [big(tree().saved[row]), big(tree().saved[0])], "part of the bytes kept for the backward"),
+      savedShare: part("saved-share", "% of saved", (row) => [big(tree().saved[row]), big(tree().saved[0])], "of the bytes kept for the backward"),
     };
     const predicted = D.theory ? [{ ...words("predicted", "predicted", said, 230, "what theory says of the matmul FLOPs"), cell: verdict }] : [];
     const saved = D.memory && big(tree().saved[0]) ? [own.saved] : [];
@@ -36,7 +36,9 @@ function layers() {
       ...(timed && D.measured.of_device && state.device === 0 ? [reached()] : []),
     ] : [];
     const sets = {
-      overview: [own.params, ...saved, work.matmul, work.bytes, ...best, shares, ...predicted],
+      overview: window.innerWidth < 640 // what matters most is beside the names, on a phone
+        ? [work.matmul, shares, work.bytes, ...best, ...saved, own.params, ...predicted]
+        : [own.params, ...saved, work.matmul, work.bytes, ...best, shares, ...predicted],
       work: [own.calls, ...(work.phases.length ? work.phases : [work.matmul]), work.useful, work.vector, work.flops, own.share],
       bytes: [work.read, work.written, work.bytes, work.intensity, own.byteShare, ...saved, ...(saved.length ? [own.savedShare] : [])],
       time: timed ? [work.intensity, timed.bound, timed.best, timed.share, ...fused, ...measured] : measured,
@@ -85,7 +87,8 @@ function layers() {
     find(search.value);
   }
 
-  const names = [["overview", "Overview"], ["work", "FLOPs"], ["bytes", "Bytes"], ...(D.devices.length || D.measured ? [["time", "Time"]] : []), ["all", "All"]];
+  const time = D.devices.length || D.measured ? [["time", "Time"]] : [];
+  const names = [["overview", "Overview"], ["work", "FLOPs"], ["bytes", "Bytes"], ...time, ["all", "All"]];
   const tools = el("div", { class: "tools" },
     segmented("Columns", names, view.set, (set) => { view.set = set; grid.setColumns(columns()); }),
     trees.every && segmented("Layers", [["folded", "Equal layers as one"], ["every", "Every layer"]], "folded", show),
@@ -115,9 +118,12 @@ function layers() {
 
   watch(() => grid.setColumns(columns()));
   const rest = D.measured ? D.measured.rest.filter(([, size]) => size).map(([name, size]) => [name, figure(timed(size / 1e9))]) : [];
-  return section("layers", "Layers", tools, grid.box,
-    el("p", { class: "note" }, "Rows add up: a row is the sum of those below it, (own ops) are what a module ran itself. Arrow keys move, open and close; hover shows every digit."),
-    D.measured ? [el("h3", {}, "Measured time"), smallTable("Time that is of no layer", ["of no layer", "median"], rest), sentences(D.measured.sentences)] : null);
+  const measured = D.measured
+    ? [el("h3", {}, "Measured time"), smallTable("Time that is of no layer", ["of no layer", "median"], rest), sentences(D.measured.sentences)]
+    : null;
+  const help = "Rows add up: a row is the sum of those below it, (own ops) are what a module ran itself. "
+    + "Arrow keys move, open and close; hover shows every digit.";
+  return section("layers", "Layers", tools, grid.box, el("p", { class: "note" }, help), measured);
 }
 
 /** The rows of a tree whose name or class has a text in it, with all that is above them. */

@@ -7,15 +7,18 @@ function bar(sections) {
   const units = [["decimal", "kB, MB"], ["binary", "KiB, MiB"], ["exact", "every digit"]];
   const chosen = D.units.exact ? "exact" : D.units.binary ? "binary" : "decimal";
   const setUnits = (word) => choose({ units: { ...state.units, exact: word === "exact", binary: word === "binary" } });
-  const device = D.devices.length > 1 ? select("Device", D.devices.map((one, i) => [String(i), one.id]), "0", (i) => choose({ device: Number(i) })) : null;
+  const setMacs = (word) => choose({ units: { ...state.units, macs: word === "mac" } });
+  const phases = [["all", "all"], ...D.phases.map((phase) => [phase, phase])];
+  const devices = D.devices.map((one, i) => [String(i), one.id]);
+  const device = devices.length > 1 ? select("Device", devices, "0", (i) => choose({ device: Number(i) })) : null;
   watch(() => device && (device.querySelector("select").value = String(state.device)));
   document.getElementById("bar").append(
     links,
     el("div", { class: "choices" },
-      D.phases.length > 1 ? select("Phase", [["all", "all"], ...D.phases.map((phase) => [phase, LABELS[phase]])], "all", (phase) => choose({ phase })) : null,
+      D.phases.length > 1 ? select("Phase", phases, "all", (phase) => choose({ phase })) : null,
       device,
       select("Units", units, chosen, setUnits),
-      select("Count", [["flop", "FLOPs"], ["mac", "MACs"]], D.units.macs ? "mac" : "flop", (word) => choose({ units: { ...state.units, macs: word === "mac" } })),
+      select("Count", [["flop", "FLOPs"], ["mac", "MACs"]], D.units.macs ? "mac" : "flop", setMacs),
       select("Theme", THEMES.map((theme) => [theme, theme]), "auto", setTheme)),
   );
 }

@@ -34,53 +34,63 @@ function tile(title, value, hint, ...rest) {
 
 const note = (...text) => el("p", { class: "note" }, text);
 
-/** One kind of work by phase, as a bar with its legend; nothing for one phase alone. */
+const written = (value, kind) => named(value, kind, state.units);
+
+/** A tile of one number, with every digit on hover. */
+const numberTile = (title, value, kind, ...rest) => tile(title, written(value, kind), inFull(value, kind, state.units), rest);
+
+/** One kind of work by phase, as a bar with its legend; the phase alone where there is but one. */
 function byPhase(of, kind) {
-  const phases = D.phases.filter((phase) => of(phase));
-  if (phases.length < 2) return phases.length ? note(LABELS[phases[0]]) : null;
-  return partsBar(phases.map((phase) => [LABELS[phase], Number(of(phase)), `phase-${phase}`, named(of(phase), kind, state.units)]));
+  const phases = D.phases.filter((phase) => of(D.costs[phase]));
+  if (phases.length < 2) return phases.length ? note(phases[0]) : null;
+  return partsBar(phases.map((phase) => [phase, Number(of(D.costs[phase])), `phase-${phase}`, written(of(D.costs[phase]), kind)]));
 }
 
+const matmulOf = (cost) => big(cost[MATMUL]);
+const movedBy = (cost) => big(cost[READ]) + big(cost[WRITTEN]);
+const workOf = (cost) => big(cost[MATMUL]) + big(cost[VECTOR]);
+
 function flopTile() {
-  const [total, vector] = [big(D.total[MATMUL]), big(D.total[VECTOR])];
-  const masked = big(D.total[USEFUL]) === total ? null : note(`Without masked pairs ${named(D.total[USEFUL], "matmul", state.units)} (${percent(big(D.total[USEFUL]), total)}%).`);
-  const name = state.units.macs ? "Matmul multiply-adds" : "Matmul FLOPs";
-  return tile(name, named(total, "matmul", state.units), inFull(total, "matmul", state.units),
-    byPhase((phase) => big(D.costs[phase][MATMUL]), "matmul"), note(`+ ${named(vector, "flops", state.units)} of other arithmetic.`), masked);
+  const [total, useful] = [matmulOf(D.total), big(D.total[USEFUL])];
+  const masked = `Without masked pairs ${written(useful, "matmul")} (${percent(useful, total)}%).`;
+  return numberTile(state.units.macs ? "Matmul multiply-adds" : "Matmul FLOPs", total, "matmul", byPhase(matmulOf, "matmul"),
+    note(`+ ${written(D.total[VECTOR], "flops")} of other arithmetic.`), useful === total ? null : note(masked));
 }
 
 function byteTile() {
-  const moved = (cost) => big(cost[READ]) + big(cost[WRITTEN]);
-  const total = moved(D.total);
-  const intensity = perByte(big(D.total[MATMUL]) + big(D.total[VECTOR]), total);
-  return tile("Bytes moved", named(total, "bytes", state.units), inFull(total, "bytes", state.units), byPhase((phase) => moved(D.costs[phase]), "bytes"),
-    note(`Read ${named(D.total[READ], "bytes", state.units)}, written ${named(D.total[WRITTEN], "bytes", state.units)}${intensity === null ? "" : `: ${intensity} FLOP/B`}.`));
+  const intensity = perByte(workOf(D.total), movedBy(D.total));
+  const parts = `Read ${written(D.total[READ], "bytes")}, written ${written(D.total[WRITTEN], "bytes")}`;
+  return numberTile("Bytes moved", movedBy(D.total), "bytes", byPhase(movedBy, "bytes"),
+    note(`${parts}${intensity === null ? "" : `: ${intensity} FLOP/B`}.`));
 }
 
 function memoryTile() {
   if (!D.memory) return tile("Peak memory", "–", null, note("Memory was not tracked."));
   const { peak } = D.memory;
-  const parts = Object.entries(peak.kinds).map(([kind, size]) => [kind, Number(size), `kind-${kind}`, named(size, "bytes", state.units)]);
-  return tile("Peak memory", named(peak.bytes, "bytes", state.units), inFull(peak.bytes, "bytes", state.units), partsBar(parts), note(`${peak.where[0].toUpperCase()}${peak.where.slice(1)}.`));
+  const parts = Object.entries(peak.kinds).map(([kind, size]) => [kind, Number(size), `kind-${kind}`, written(size, "bytes")]);
+  const where = `${peak.where[0].toUpperCase()}${peak.where.slice(1)}.`;
+  return numberTile("Peak memory", peak.bytes, "bytes", partsBar(parts), note(where));
 }
 
 function timeTile() {
   const device = D.devices[state.device];
   if (!device) return null;
-  const [compute, memory, launch] = device.time;
-  const all = compute + memory + launch;
-  const parts = [["compute", compute], ["memory", memory], ["launch", launch]].map(([name, size]) => [`${name}-bound`, size, `bound-${name}`, duration(size)]);
-  return tile(`At best on ${device.id}`, all ? `${device.incomplete ? "> " : ""}${duration(all)}` : "–", all ? `${all} s` : null, partsBar(parts),
-    device.fused === null ? null : note(`With perfect fusion of each module ${duration(device.fused)}.`), device.fits ? note(`${device.fits}.`) : null);
+  const all = device.time.reduce((a, b) => a + b, 0);
+  const parts = ["compute", "memory", "launch"].map((bound, i) => [`${bound}-bound`, device.time[i], `bound-${bound}`, duration(device.time[i])]);
+  return tile(`At best on ${device.id}`, all ? `${device.incomplete ? "> " : ""}${duration(all)}` : "–", all ? `${all} s` : null,
+    partsBar(parts),
+    device.fused === null ? null : note(`With perfect fusion of each module ${duration(device.fused)}.`),
+    device.fits ? note(`${device.fits}.`) : null);
 }
 
 function theoryTile() {
-  if (!D.theory) return null;
-  const matmul = D.theory.residual.map(big).filter((_, i) => D.theory.quantity[i] === "matmul_flops" && D.theory.root[i]);
-  const residual = sum(matmul);
-  const rows = D.theory.residual.filter((value) => big(value)).length;
-  return tile("Residual to theory", named(residual, "matmul", state.units), inFull(residual, "matmul", state.units),
-    note(`${counted(D.theory.predicted_modules, "module")} of ${exactly(fraction(D.theory.modules))} predicted; ${rows ? counted(rows, "comparison differs", "comparisons differ") : "all comparisons agree"}.`));
+  const { theory: table } = D;
+  if (!table) return null;
+  const whole = table.residual.filter((_, i) => table.quantity[i] === "matmul_flops" && table.root[i]);
+  const differ = table.residual.filter((value) => big(value)).length;
+  const agreement = differ ? counted(differ, "comparison differs", "comparisons differ") : "all comparisons agree";
+  return numberTile("Residual to theory", sum(whole.map(big)), "matmul",
+    note(`${counted(table.predicted_modules, "module")} of ${exactly(fraction(table.modules))} predicted; ${agreement}.`));
 }
 
 function coverageTile() {
@@ -96,20 +106,22 @@ function coverageTile() {
 /** Totals by phase, as the terminal has them, and the sentences that sum up the run. */
 function totals() {
   const box = el("div", {});
+  const cell = (value, kind) => figure(measure(value, kind, state.units), { title: inFull(value, kind, state.units) });
+  function row([name, cost, time]) {
+    const work = [cell(cost[MATMUL], "matmul"), cell(cost[VECTOR], "flops"), cell(cost[READ], "bytes"), cell(cost[WRITTEN], "bytes")];
+    if (!time) return [name, ...work, perByte(workOf(cost), movedBy(cost))];
+    const [compute, memory, launch] = time;
+    const at = { compute, memory, launch, all: compute + memory + launch };
+    return [name, ...work, perByte(workOf(cost), movedBy(cost)), boundText(at), figure(timed(at.all))];
+  }
   watch(() => {
     const device = D.devices[state.device];
-    const rows = D.phases.map((phase) => [LABELS[phase], D.costs[phase], device && device.phases[phase]]);
+    const rows = D.phases.map((phase) => [phase, D.costs[phase], device && device.phases[phase]]);
     if (rows.length > 1) rows.push(["total", D.total, device && device.time]);
-    const table = rows.map(([name, cost, time]) => {
-      const [work, moved] = [big(cost[MATMUL]) + big(cost[VECTOR]), big(cost[READ]) + big(cost[WRITTEN])];
-      const at = time && { compute: time[0], memory: time[1], launch: time[2], all: time[0] + time[1] + time[2] };
-      const cell = (value, kind) => figure(measure(value, kind, state.units), { title: inFull(value, kind, state.units) });
-      return [name, cell(cost[MATMUL], "matmul"), cell(cost[VECTOR], "flops"), cell(cost[READ], "bytes"), cell(cost[WRITTEN], "bytes"), perByte(work, moved),
-        ...(time ? [boundText(at), figure(timed(at.all))] : [])];
-    });
-    const heads = ["phase", `matmul ${unitOf("matmul", state.units)}`, "vector FLOP", "read", "written", "FLOP/B", ...(device ? ["bound", `at best on ${device.id}`] : [])];
-    const said = [D.training, ...D.pace].filter(Boolean);
-    box.replaceChildren(rows.length ? smallTable("Totals by phase", heads, table) : el("p", {}, "No op with a cost ran."), ...sentences(said));
+    const headings = ["phase", `matmul ${unitOf("matmul", state.units)}`, "vector FLOP", "read", "written", "FLOP/B"];
+    if (device) headings.push("bound", `at best on ${device.id}`);
+    const table = rows.length ? smallTable("Totals by phase", headings, rows.map(row)) : el("p", {}, "No op with a cost ran.");
+    box.replaceChildren(table, ...sentences([D.training, ...D.pace].filter(Boolean)));
   });
   return section("totals", "Totals", box);
 }
