@@ -92,6 +92,7 @@ RUNS: dict[str, Callable[[], attnprof.Report]] = {
     "without memory": lambda: run(memory=False),
     "timed": lambda: run(backward=True, time=2),
     "looped": looped,
+    "cross-checked": lambda: attnprof.crosscheck(Net(), IDS, backward=True),
     "sparse": sparse,
     "by hand": lambda: attnprof.Report(stack().ran("head", unknown(), times=2).trace),
     "nothing": lambda: attnprof.Report(Hand().trace),
