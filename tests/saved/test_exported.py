@@ -67,7 +67,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", CASES)
 def test_a_program_costs_what_its_model_does(tmp_path: Path, name: str, training: bool, strict: bool) -> None:
@@ -387,3 +387,49 @@ def test_the_example_is_what_its_script_exports() -> None:
     expected = attnprof.run(model, (torch.zeros(3, 5, dtype=torch.long),), backward=True)
     assert per_module(attnprof.run(loaded, backward=True)) == per_module(expected)
     assert b"/exporting.py" not in (examples / "classifier.pt2").read_bytes()  # no paths of anybody's machine
+
+
+class Open(nn.Module):
+    """Whole numbers, other dtypes of arguments, results that are arguments, vmap, sizes as results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, times: int, rest: list[Tensor], flag: bool = True) -> tuple[Any, ...]:
+        y = torch.vmap(self.linear)(x) * times
+        return x, y + rest[0] if flag else y, rest, x.shape[0], None
+
+
+def test_numbers_lists_and_results_of_all_kinds(tmp_path: Path) -> None:
+    sizes = {"x": {0: Dim("batch", min=2, max=64)}, "times": Dim.DYNAMIC, "rest": [None]}
+    args = (torch.ones(3, 4), 3, [torch.ones(4)])
+    file = saved(tmp_path / "model.pt2", Open(), args, dynamic_shapes=sizes)
+    for dims in ({}, {"times": 7, "x.0": 5}):
+        loaded = attnprof.load_model(file, dims=dims)
+        assert (loaded.args[0].shape[0], loaded.args[1]) == (dims.get("x.0", 3), dims.get("times", 3))
+        expected = attnprof.run(Open(), loaded.args, backward=True)
+        assert per_module(attnprof.run(loaded, backward=True)) == per_module(expected)
+    x, y, rest, rows, nothing = loaded.model(*loaded.args)
+    assert x is loaded.args[0]
+    assert (y.shape, len(rest), rows, nothing) == ((5, 4), 1, 5, None)
+
+
+def test_constants_that_were_decided_at_the_export(tmp_path: Path) -> None:
+    program = attnprof.load_model(saved(tmp_path / "a.pt2", Open(), (torch.ones(3, 4), 3, [torch.ones(4)]))).model
+    with pytest.raises(AttnprofError, match=r"times is 4, and the program was exported for 3"):
+        program(torch.ones(3, 4), 4, [torch.ones(4)])
+
+
+def test_conditions_keep_their_totals(tmp_path: Path) -> None:
+    class Either(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cond(x.sum() > 0, lambda x: self.a(self.b(x)), lambda x: self.b(x), (x,))
+
+    for x, products in ((torch.ones(3, 4), 2), (-torch.ones(3, 4), 1)):
+        loaded = attnprof.load_model(saved(tmp_path / "model.pt2", Either(), (x,)))
+        assert attnprof.run(loaded).total.matmul_flops == products * 2 * 3 * 4 * 4

@@ -46,6 +46,14 @@ _HIGHER_ORDER_OPS = {
     *("run_and_save_rng_state", "run_with_rng_state", "out_dtype", "inline_asm_elementwise", "foreach_map"),
 }
 _SYMBOLIC = re.compile(r"torch\.(_sym_\w+|sym_(int|float|max|min|ite|not|sum|sqrt|fresh_size))\Z")
+#: What torch.vmap leaves in a program.
+_VMAP = {
+    f"torch._functorch.predispatch.{name}"
+    for name in (
+        *("lazy_load_decompositions", "_vmap_increment_nesting", "_vmap_decrement_nesting", "_add_batch_dim"),
+        *("_remove_batch_dim",),
+    )
+}
 _OPERATORS = {
     *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "neg", "pos", "abs", "eq", "ne", "lt", "le", "gt"),
     *("ge", "and_", "or_", "xor", "not_", "inv", "invert", "lshift", "rshift", "getitem"),
@@ -209,7 +217,7 @@ def _check_target(target: Any) -> None:
         if fine:
             _check_registered(namespace, name, overload)
     else:
-        fine = bool(_SYMBOLIC.match(target))
+        fine = bool(_SYMBOLIC.match(target)) or target in _VMAP
     if not fine:
         raise UnsafeError(f"it calls {target!r:.80}, which is no op on tensors")
 

@@ -7,7 +7,7 @@ follow each other in one call of a module make a segment; segments are nested as
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +57,7 @@ def cut(graph_module: fx.GraphModule) -> Cut:
     results = fx.node.map_arg(results, cutting.value)
     _connect(body, set(_nodes_in(results)), cutting.uses)
     body.inputs = placeholders
-    _free(body, cutting.uses)
+    _free(body, cutting.uses, {*_nodes_in(results)})
     return Cut(placeholders, body, results, cutting.classes, cutting.same)
 
 
@@ -127,6 +127,8 @@ class _Cutting:
             return None
         found = []
         for key, (path, kind) in stack.items():
+            if key.startswith("_empty_nn_module_stack"):  # what stands in for none
+                return None
             name, _, _ = path.partition("@")
             name = self._paths.setdefault(key.partition("@")[0], name)
             self.classes.setdefault(name, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}")
@@ -231,9 +233,9 @@ def _in_order_of_use(
     return tuple(taken)
 
 
-def _free(segment: Segment, uses: Callable[[fx.Node], list[fx.Node]]) -> None:
+def _free(segment: Segment, uses: Callable[[fx.Node], list[fx.Node]], kept: Set[fx.Node] = frozenset()) -> None:
     """Find after which item each value is needed no longer, so that memory is let go as in the model's own code."""
-    seen = set(segment.outputs)
+    seen = {*segment.outputs, *kept}
     for position in range(len(segment.items) - 1, -1, -1):
         item = segment.items[position]
         if isinstance(item, Segment):

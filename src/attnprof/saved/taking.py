@@ -17,6 +17,9 @@ from torch.utils import _pytree as pytree
 
 from attnprof.core.errors import AttnprofError, closest
 
+#: A whole number that nothing bounds.
+_LEAST, _MOST = -(2**63), 2**62
+
 
 @dataclass(frozen=True, slots=True)
 class OpenSize:
@@ -29,7 +32,8 @@ class OpenSize:
 
     def __str__(self) -> str:
         most = f"to {self.most}" if math.isfinite(self.most) else "on"
-        return f"{self.symbol} ({', '.join(self.axes)}; from {self.least} {most})"
+        least = "any" if self.least == _LEAST else f"from {self.least}"
+        return f"{self.symbol} ({', '.join(self.axes)}; {least} {most})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +221,10 @@ def _open_sizes(exported: ExportedProgram, names: Sequence[str], traced: Sequenc
                 axes.setdefault(symbol, []).append(name if axis is None else f"{name}.{axis}")
     for symbol, where in axes.items():
         limits = exported.range_constraints.get(symbol)
-        least = int(limits.lower) if limits is not None and limits.lower.is_finite else 0
-        most = int(limits.upper) if limits is not None and limits.upper.is_finite else math.inf
-        yield OpenSize(symbol, tuple(where), max(least, 0), most if most < 2**62 else math.inf)
+        low, high = (limits.lower, limits.upper) if limits is not None else (None, None)
+        least = int(low) if isinstance(low, sympy.Integer) else 0 if "." in where[0] else _LEAST
+        most = int(high) if isinstance(high, sympy.Integer) and high < _MOST else math.inf
+        yield OpenSize(symbol, tuple(where), least, most)
 
 
 def _expression(size: Any) -> Any:
