@@ -115,6 +115,21 @@ def test_verdicts_in_words(claim: str, holds: bool, words: str) -> None:
     assert words in sentence(found)
 
 
+def test_a_bound_that_fails_is_shown_where_it_fails() -> None:
+    """Only N grows in the counter-example: measured ÷ claimed is (8 N² d + 12 N d²) / (N d²) = 8 N/d + 12."""
+    found = scaling(of(8 * N**2 * d + 12 * N * d**2), **BOTH)
+    judged = hold(found, read("O(Nd²)", ["N", "d"]), at={"d": 32})
+    first, last = judged.verdict.examples
+    assert (first.sizes, last.sizes) == ({"N": 8, "d": 32}, {"N": 512, "d": 32})
+    assert (first.measured / first.claimed, last.measured / last.claimed) == (8 * 8 // 32 + 12, 8 * 512 // 32 + 12)
+    assert judged.verdict.share == Fraction(8 * 512, 8 * 512 + 12 * 32)
+    text = " ".join(to_text(Answer(growth(found), (judged,)), Units(), 120).split())
+    assert "Measured ÷ claimed is 14.0 at N=8, d=32 and 140 at N=512, d=32." in text
+    along_d = hold(found, read("O(N²)", ["N", "d"]), at={"d": 32}).verdict
+    assert [e.sizes for e in along_d.examples] == [{"N": 512, "d": 4}, {"N": 512, "d": 64}]
+    assert along_d.share == 1
+
+
 def test_a_claim_about_what_did_not_vary() -> None:
     with pytest.raises(AttnprofError, match=r"'O\(d\)' is about d, which did not vary: vary it too\."):
         hold(scaling(of(N)), read("O(d)", ["N", "d"]))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from sympy import Add, Expr, Rational, expand
@@ -13,7 +13,7 @@ from attnprof.analysis.scaling import Responsible, own_parts, responsible
 from attnprof.analytic.symbols import symbol
 from attnprof.analytic.text import plain
 from attnprof.claims.grammar import Claim, assumption, parse
-from attnprof.claims.verdict import Verdict, judge
+from attnprof.claims.verdict import Example, Verdict, example, judge, share_of
 from attnprof.core.errors import AttnprofError
 from attnprof.recovery.outcome import Formula
 from attnprof.recovery.scaling import Scaling
@@ -96,6 +96,10 @@ def hold(scaling: Scaling, claim: Claim, assumed: Iterable[tuple[Expr, Expr]] = 
             continue  # between the pieces, or no whole number: these sizes cannot be
     shown = points if claim.bound == "=" else points[-len(corners) :]
     verdict = judge(claim, scaling.expression, shown or points, assumed)
+    if verdict.rates:
+        examples = tuple(_along(scaling, claim, verdict.rates, largest)) or verdict.examples
+        last = examples[-1].sizes, examples[-1].measured
+        verdict = replace(verdict, examples=examples, share=share_of(verdict.missing, last))
     modules: tuple[Responsible, ...] = ()
     missing = verdict.missing if claim.bound != "=" else _unknown(verdict.missing, claim)
     if missing != 0 and verdict.times is None and scaling.modules:
@@ -104,6 +108,18 @@ def hold(scaling: Scaling, claim: Claim, assumed: Iterable[tuple[Expr, Expr]] = 
     used = names_in(claim.expression)
     renamed = tuple((o, n) for o, n in _others(scaling.symbols).items() if n in used and _is_word(o, claim.text))
     return Judged(claim, verdict, modules, renamed)
+
+
+def _along(scaling: Scaling, claim: Claim, rates: Mapping[str, Fraction], largest: Sizes) -> Iterator[Example]:
+    """The smallest and the largest sizes on the way on which a bound fails: what does not grow there stays as it is."""
+    for end in ("first", "last"):
+        sizes = {
+            name: getattr(scaling.domains[name], end) if rates.get(name) else size for name, size in largest.items()
+        }
+        try:
+            yield example(claim, sizes, scaling.evaluate(**sizes))
+        except AttnprofError:
+            return  # these sizes cannot be
 
 
 def _unknown(missing: Expr, claim: Claim) -> Expr:

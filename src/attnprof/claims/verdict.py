@@ -79,7 +79,7 @@ def judge(
         rates=failed.rates,
         powers=(degree(measured, failed.rates), degree(claim.expression, failed.rates)),
         examples=_examples(claim, points),
-        share=_share(part, points[-1]) if above else None,
+        share=share_of(part, points[-1]) if above else None,
         assumed=given,
     )
 
@@ -109,7 +109,7 @@ def _equal(claim: Claim, measured: Expr, points: Sequence[tuple[Sizes, int]]) ->
         surplus=surplus,
         times=None if times is None or not times.is_Rational or measured.has(Piecewise) else Fraction(str(times)),
         examples=_examples(claim, differing),
-        share=_share(missing, differing[-1]),
+        share=share_of(missing, differing[-1]),
     )
 
 
@@ -118,13 +118,19 @@ def _escapes(term: Expr, bound: Expr, given: tuple[tuple[Expr, Expr], ...]) -> b
     return bool(coefficient > 0) and escape(rest, bound, given) is not None
 
 
+def example(claim: Claim, sizes: Sizes, count: int) -> Example:
+    """A count beside what is claimed of it; a root or a logarithm is rounded to a millionth."""
+    return Example(sizes, count, _value(claim.expression, sizes))
+
+
 def _examples(claim: Claim, points: Sequence[tuple[Sizes, int]]) -> tuple[Example, ...]:
-    """The first and the last of the points; a root or logarithm is rounded to a millionth."""
+    """The first and the last of the points."""
     some = [points[0], points[-1]] if len(points) > 1 else points
-    return tuple(Example(sizes, count, _value(claim.expression, sizes)) for sizes, count in some)
+    return tuple(example(claim, sizes, count) for sizes, count in some)
 
 
-def _share(part: Expr, point: tuple[Sizes, int]) -> Fraction | None:
+def share_of(part: Expr, point: tuple[Sizes, int]) -> Fraction | None:
+    """What some terms are of a count, 0 to 1; None where there are none, or nothing was counted."""
     sizes, count = point
     return _value(part, sizes) / count if count and part != 0 else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnprof.cli import on_devices, options
+from attnprof.cli.scaled import closed_form, find, read_claims
 from attnprof.cli.users_code import their_own
 from attnprof.cli.varying import around, complete, parse_at, parse_varied
 from attnprof.core.errors import AttnprofError
@@ -19,11 +19,7 @@ from attnprof.core.sizes import one_of, positive
 from attnprof.core.units import Units
 
 if TYPE_CHECKING:
-    from sympy import Expr
-
-    from attnprof.analysis.scaling_theory import Theory
     from attnprof.claims.grammar import Claim
-    from attnprof.recovery.scaling import Scaling
 
 _FORMATS = ("table", "markdown", "latex", "csv", "json")
 _QUANTITIES = ("flops", "matmul", "vector", "bytes", "saved", "peak")
@@ -147,8 +143,8 @@ def scale(
     from attnprof.api.competitors import symbols
 
     kept = symbols("--fixed", fixed or [])
-    build, takes = _found(target, {**kept, **varied})
-    claims, assumed, more = _claims(claim or [], assume or [], takes, {**varied, **kept})
+    build, takes = find(target, {**kept, **varied})
+    claims, assumed, more = read_claims(claim or [], assume or [], takes, {**varied, **kept})
     varied |= {name: around(value) for name, value in more.items()}
     kept = {name: value for name, value in kept.items() if name not in more}
     points = [complete(sizes, more, varied) for sizes in wanted]
@@ -172,7 +168,7 @@ def scale(
                 extrapolate(found, sizes, build=build, device=spec[0] if spec else None, count=count)
                 for sizes in points
             ),
-            _theory(found, target, takes, kept),
+            closed_form(found, target, takes, kept),
             by_module=by is not None,
             notes=_notes(more, claims, has_formula),
         )
@@ -180,76 +176,6 @@ def scale(
     _write(answer, shown_in, plot, html)
     if require and (not has_formula or not all(judged.verdict.holds for judged in answer.claims)):
         raise typer.Exit(1)
-
-
-def _found(text: str, given: Mapping[str, Any]) -> tuple[Callable[..., Any] | str, dict[str, Any]]:
-    """What the target names, and the sizes it takes with their usual values; a name of the zoo stays a name."""
-    import torch
-
-    from attnprof import zoo
-    from attnprof.api.competitors import parse_names
-    from attnprof.cli import target
-    from attnprof.core.short_names import SHORT_NAMES
-
-    torch.manual_seed(0)
-    word, colon, _ = text.partition(":")
-    if word in (*zoo.names(), *SHORT_NAMES) or (not colon and not word.endswith(".py")):
-        (competitor,) = parse_names([text], {}, {})
-        entry = zoo.find(competitor.name)
-        return text, {**entry.shape, **entry.symbols, **competitor.symbols}
-    with their_own(f"importing {text}"):
-        build = target.find_builder(text)
-    try:
-        parameters = inspect.signature(build).parameters.values()
-    except (TypeError, ValueError):  # a builtin without a signature: the call will tell
-        return build, dict(given)
-    return build, {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-
-
-def _theory(found: Scaling, target: str, takes: Mapping[str, Any], kept: Mapping[str, Any]) -> Theory | None:
-    """The closed form of a mechanism of the zoo, where it has one."""
-    from attnprof import zoo
-    from attnprof.analysis.scaling_theory import theory
-    from attnprof.core.short_names import full_name
-
-    name = full_name(target.partition(":")[0])
-    return theory(found, name, {**takes, **kept}) if name in zoo.names() else None
-
-
-def _claims(
-    texts: Sequence[str], assumptions: Sequence[str], takes: Mapping[str, Any], given: Mapping[str, Any]
-) -> tuple[list[Claim], list[tuple[Expr, Expr]], dict[str, int]]:
-    """The claims, what is assumed, and what they name that does not vary, with its usual size."""
-    if not texts and not assumptions:
-        return [], [], {}
-    if not texts:
-        raise AttnprofError("--assume goes with --claim: what is to be judged?")
-
-    from attnprof.analysis.scaling_claim import names_in, read, read_assumption
-
-    sizes = [name for name, value in {**takes, **given}.items() if _is_size(name, value, given)]
-    claims = [read(text, sizes) for text in texts]
-    assumed = [read_assumption(text, sizes) for text in assumptions]
-    named = names_in(*(c.expression for c in claims), *(e for pair in assumed for e in pair))
-    more = {}
-    for name in sizes:
-        value = given.get(name, takes.get(name))
-        if name in named and isinstance(value, int):
-            if value < 2:
-                raise AttnprofError(f"the claim is about {name}, which is {value}: vary it, as in --vary {name}=2..16.")
-            more[name] = value
-        elif name in named and name not in given:
-            raise AttnprofError(
-                f"the claim is about {name}, which has no usual size: vary it, as in --vary {name}=2..16."
-            )
-    return claims, assumed, more
-
-
-def _is_size(name: str, value: Any, given: Mapping[str, Any]) -> bool:
-    """Whether an argument is a size: a whole number, or one that varies, or that must be given."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    varies = name in given and not isinstance(given[name], int | float | str | bool | None)
-    return whole or varies or value is inspect.Parameter.empty
 
 
 def _notes(more: Mapping[str, int], claims: Sequence[Claim], has_formula: bool) -> tuple[str, ...]:

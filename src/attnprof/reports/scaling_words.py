@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 
 from attnprof.analysis.scaling import Found, Overtaking, Responsible
 from attnprof.analysis.scaling_answer import Answer
 from attnprof.analysis.scaling_claim import Judged, sentence
 from attnprof.analysis.scaling_extrapolation import Extrapolation
 from attnprof.analysis.scaling_theory import Theory
-from attnprof.core.units import Kind, Units, duration, share
+from attnprof.core.units import Kind, Units, duration, rounded, share
 
 CONVENTIONS = "FLOPs: 2 per multiply-add, masks not deducted · bytes: traffic of each op alone · counted, not timed"
 #: What kind of number a quantity is.
@@ -96,9 +97,21 @@ def _shown(judged: Judged, units: Units, answer: Answer) -> str:
         numbers = f"{units.text(last.measured, kind)} measured, {units.text(last.claimed, kind)} claimed"
         part = f"; what is missing is {share(found.share, 1)}%" if found.share and found.times is None else ""
         return f" At {at}: {numbers}{part}."
+    ratios = _ratios(judged)
     if found.share is not None:
-        return f" At {at} that is {share(found.share, 1)}% of the {answer.label}."
-    return ""
+        return f" At {at} that is {share(found.share, 1)}% of the {answer.label}.{ratios}"
+    return ratios
+
+
+def _ratios(judged: Judged) -> str:
+    """How measured ÷ claimed changes: below any constant it does not stay."""
+    examples = judged.verdict.examples
+    if len(examples) < 2 or any(not example.claimed for example in examples):
+        return ""
+    first, last = (
+        f"{rounded(Fraction(e.measured) / e.claimed)} at {sizes_of(e.sizes)}" for e in (examples[0], examples[-1])
+    )
+    return f" Measured ÷ claimed is {first} and {last}."
 
 
 def renamed(judged: Judged) -> str:
