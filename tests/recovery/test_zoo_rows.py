@@ -60,15 +60,15 @@ _MORE: dict[str, dict[str, range]] = {
 }
 #: Values of symbols that do not vary, where the mechanism's own would be too large for small sequences.
 _FIXED: dict[str, dict[str, Any]] = {
-    "lm": {"H": 4},
+    "lm": {"H": 4, "L": 2},
     "transformer": {"H": 4},
     "hybrid": {"w": 4},
     "sliding-window": {"w": 4},
     "longformer": {"w": 4},
     "linear-causal": {"chunk": 8},
 }
-#: Runs that take long: a step for each token, and much to choose from.
-_SLOW = {"decode-naive", "decode-cached"}
+#: The rows that stand for their kind in the quick run.
+_QUICK = {"decode-attention", "ffn", "gqa", "linear", "mha", "moe", "performer", "sliding-window", "topk"}
 
 
 @pytest.fixture(autouse=True)
@@ -92,9 +92,25 @@ def assert_same(name: str, sizes: Mapping[str, range], fixed: Mapping[str, Any])
     given = {s: v for s, v in known.items() if s not in sizes and s in theory_takes}
     theory = attnprof.predict(name, **given).substituted()
     for found in (both.of("matmul", "forward"), both):
-        difference = found.expression - theory.total("matmul_flops", found.phase)
+        difference = found.expression - within(theory.total("matmul_flops", found.phase), sizes)
         assert sympy.simplify(sympy.expand(difference)) == 0, (found.phase, found.expression)
         assert found.held_out >= 4
+
+
+def within(expression: sympy.Expr, sizes: Mapping[str, range]) -> sympy.Expr:
+    """Theory for sizes that vary like this: min(T, 8) is 8 where T is at least 12."""
+
+    def ends(arg: sympy.Expr) -> tuple[int, int]:
+        if arg.is_Integer:
+            return int(arg), int(arg)
+        given = sizes.get(str(arg), range(1, 10**9))
+        return given[0], given[-1]
+
+    def least(*args: sympy.Expr) -> sympy.Expr:
+        always = [arg for arg in args if all(ends(arg)[1] <= ends(other)[0] for other in args if other != arg)]
+        return always[0] if always else sympy.Min(*args)
+
+    return expression.replace(sympy.Min, least)
 
 
 def shaped(name: str, sizes: Mapping[str, range]) -> dict[str, range]:
@@ -104,7 +120,7 @@ def shaped(name: str, sizes: Mapping[str, range]) -> dict[str, range]:
     return {s: v for s, v in own.items() if not (s == "T" and entry.shape.get("T") == 1)}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in _SLOW)) for n in sorted(_MORE)])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in _QUICK)) for n in sorted(_MORE)])
 def test_what_grows_with_length_and_width(name: str) -> None:
     sizes = {s: v for s, v in shaped(name, {"T": _MORE[name].get("T", _T)}).items() if s != "B"}
     if "S" in _MORE[name] and "T" not in sizes:
