@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+import attnprof
 
 Build = Callable[[], tuple[nn.Module, tuple[Any, ...]]]
 
@@ -198,3 +201,11 @@ MODELS: dict[str, Build] = {
     "routed": lambda: (Routed(), (torch.randn(9, 4),)),
     "made anew": lambda: (MadeAnew(), (torch.randn(3, 4),)),
 }  # fmt: skip
+
+
+@cache
+def report_of(name: str) -> attnprof.Report:
+    """A training step of one of these, cross-checked with all counters; counted once for all tests."""
+    torch.manual_seed(0)
+    model, args = MODELS[name]()
+    return attnprof.crosscheck(model, args, backward=True)

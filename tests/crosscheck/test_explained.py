@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import attnprof
 from attnprof.analysis.crosscheck import checked
 from attnprof.core.crosscheck import Crosscheck, Reading, Said
-from crosscheck.models import MODELS, Named, Shared
+from crosscheck.models import MODELS, Named, Shared, report_of
 
 
 def is_explained(check: Crosscheck) -> None:
@@ -32,9 +32,7 @@ def is_explained(check: Crosscheck) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_flop_of_a_difference_has_a_cause(name: str) -> None:
-    torch.manual_seed(0)
-    model, args = MODELS[name]()
-    report = attnprof.crosscheck(model, args, backward=True)
+    report = report_of(name)
     assert [check.tool for check in report.crosschecks] == ["fvcore", "torch"]
     for check in report.crosschecks:
         is_explained(check)
@@ -45,7 +43,7 @@ def test_torch_says_what_it_says_to_anyone(name: str) -> None:
     """The numbers are those of the counter run by itself, by module, over the same ops."""
     torch.manual_seed(0)
     model, args = MODELS[name]()
-    (check,) = attnprof.crosscheck(model, args, tools="torch", backward=True).crosschecks
+    check = report_of(name).crosschecks[1]
     with FlopCounterMode(display=False) as alone:
         output = model(*args)
         # As of a loss: what the output itself is given, this counter books to no module.
@@ -63,7 +61,7 @@ def test_torch_says_what_it_says_to_anyone(name: str) -> None:
 def test_fvcore_says_what_it_says_to_anyone(name: str) -> None:
     torch.manual_seed(0)
     model, args = MODELS[name]()
-    (check,) = attnprof.crosscheck(model, args, tools="fvcore").crosschecks
+    check = report_of(name).crosschecks[0]
     alone = FlopCountAnalysis(model, args)
     alone.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     for module, said in alone.by_module().items():

@@ -12,7 +12,7 @@ import attnprof
 from attnprof.core.crosscheck import CheckedModule, Kind
 from attnprof.costs.pricing import price
 from attnprof.counters.torch_formulas import flops_of, has_formula
-from crosscheck.models import MODELS, Call, Siblings, attend
+from crosscheck.models import MODELS, Call, Siblings, attend, report_of
 from support import only_op
 
 B, T, D, H = 2, 5, 8, 4
@@ -142,10 +142,8 @@ def test_an_optimizer_with_contractions_is_counted_too() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_formulas_given_shapes_say_what_they_say_of_live_tensors(name: str) -> None:
     """Two ways to the same numbers: the counter in a run, and its table asked about the signatures of another."""
-    torch.manual_seed(0)
-    model, args = MODELS[name]()
-    report = attnprof.crosscheck(model, args, tools="torch", backward=True)
-    (check,) = report.crosschecks
+    report = report_of(name)
+    check = report.crosschecks[1]
     said = 0
     for (signature, _), calls in report.trace.counts().items():
         flops = flops_of(report.trace.signatures[signature])
