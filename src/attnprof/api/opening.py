@@ -23,14 +23,15 @@ def load_model(
     batch: int | None = None,
     seq: int | None = None,
     fake: bool = False,
+    real: bool = False,
     trust_pickle: bool = False,
 ) -> Loaded:
     """Open a model in a file, for :func:`attnprof.run`: ``attnprof.run(attnprof.load_model("model.pt2"))``.
 
     What a file is, its bytes say, not its suffix: a program of ``torch.export`` (``dims`` sets sizes that it leaves
     open, ``{"batch": 4}``); TorchScript; weights, which go into ``model``, a module or what makes one; a Hugging
-    Face folder or config.json, built without weights (``task``, ``batch``, ``seq``). With ``fake``, weights are
-    not read where that is possible.
+    Face folder or config.json, built without weights (``task``, ``batch``, ``seq``), or with random ones where it
+    is to be ``real``. With ``fake``, weights are not read where that is possible.
 
     Nothing in a file is executed: what would be is refused, unless ``trust_pickle`` says that you made it yourself.
     ``.model``, ``.args``, ``.kwargs`` and ``.notes`` of the result are the model, the arguments that the file has
@@ -54,7 +55,7 @@ def load_model(
     build = None
     if model is not None:
         build = _builder(model) if not isinstance(model, nn.Module) else lambda: Loaded(model)
-    return open_saved(path, Opening(build, dict(dims or {}), trust_pickle, task, batch, seq, fake))
+    return open_saved(path, Opening(build, dict(dims or {}), trust_pickle, task, batch, seq, fake, real))
 
 
 def _builder(make: Callable[[], Any]) -> Callable[[], Loaded]:
