@@ -127,6 +127,15 @@ def test_several_targets_and_markdown(capsys: pytest.CaptureFixture[str], folder
     assert set(lock.read(folder / "attnprof.lock.toml")) == {"models.py:net", "models.py:other"}
 
 
+def test_markdown_on_stdout(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    check(capsys, "models.py:net", "--update")
+    code, out, err = check(capsys, "models.py:net", "models.py:other", "--markdown", "-")
+    assert (code, [path.name for path in folder.glob("-*")]) == (1, [])
+    assert "1 of 2 targets differ from the lock file." in out
+    assert f"- models.py:net: {forward(16)} FLOP, as locked" in out
+    assert f"models.py:net: {forward(16)} FLOP, as locked\n" in err
+
+
 def test_what_is_to_be_corrected(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     damaged = "<<<<<<< HEAD\nversion = 1\n=======\n>>>>>>> other\n"
     (folder / "merged.toml").write_text(damaged)

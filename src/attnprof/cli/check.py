@@ -22,6 +22,7 @@ from attnprof.reports.ours import MARKDOWN_MARK
 from attnprof.reports.text import in_markdown, printable
 
 _LOCK = Path("attnprof.lock.toml")
+_STDOUT = Path("-")
 
 
 def check(
@@ -68,11 +69,13 @@ def check(
     """
     allowed = amounts.tolerance(tolerance)
     specs = [input_specs.parse(text) for text in inputs or []]
-    for path in (markdown, lock_path if update else None):
+    page = None if markdown == _STDOUT else markdown
+    for path in (page, lock_path if update else None):
         if path is not None:
             check_writable(path)
-    if markdown is not None:
-        check_replaceable(markdown, force)
+    if page is not None:
+        check_replaceable(page, force)
+    told_on = sys.stderr if markdown == _STDOUT else sys.stdout
     present = lock.read(lock_path)
 
     import torch
@@ -124,11 +127,13 @@ def check(
                 exactly = entry is not None and not compare(entry.snapshot, now.snapshot)
                 told = "as locked" if exactly else f"within {tolerance.strip()} of what is locked"
                 results.append((name, True, f"{total}, {told}"))
-        print(_printable(results[-1][2]), flush=True)
+        print(_printable(results[-1][2]), file=told_on, flush=True)
     if update and new:
         update_lock(lock_path, new)
-    if markdown is not None:
-        write_text(markdown, _to_markdown(results))
+    if page is not None:
+        write_text(page, _to_markdown(results))
+    elif markdown is not None:
+        print(_to_markdown(results), end="")
     if not all(well for _, well, _ in results):
         bad = sum(not well for _, well, _ in results)
         print(
