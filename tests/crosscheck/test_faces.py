@@ -134,6 +134,12 @@ def test_csv_has_columns_for_each_counter(run: Command) -> None:
     )
 
 
+def test_the_tree_has_it_below(run: Command) -> None:
+    code, out, err = run("run", "net.py:build", "--crosscheck", "torch", "--format", "tree")
+    assert (code, err) == (0, "")
+    assert out.index("qkv") < out.index("Cross-check with torch") < out.index("coverage")
+
+
 @pytest.mark.parametrize("form", ["markdown", "latex"])
 def test_documents_have_it_too(form: str, run: Command) -> None:
     code, out, err = run("run", "net.py:build", "--crosscheck", "torch", "--format", form)

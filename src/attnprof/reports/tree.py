@@ -10,6 +10,7 @@ from attnprof.analysis.report import PHASES, Report
 from attnprof.core.errors import AttnprofError
 from attnprof.core.trace import ModuleRecord, Scalar
 from attnprof.core.units import Units, duration
+from attnprof.reports import crosscheck
 from attnprof.reports import rows as tree_rows
 from attnprof.reports.colours import coloured, styled
 from attnprof.reports.roofline import notes, require
@@ -77,6 +78,7 @@ def _drawn(report: Report, view: View, width: int) -> str:
         warnings(report, width, notes(report)),
         [*body, ""],
         summary_lines(report, phases, view.units, width),
+        crosscheck.blocks(report, view, width),
         covered(report, width),
     ]
     return "\n".join("\n".join(block) for block in blocks if block)
