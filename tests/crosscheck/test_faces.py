@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,16 @@ def test_attribution_names_whose_calls_are_booked_where() -> None:
     own = 2 * 2 * 8 * 8
     assert f"v +{4 * own:,} (aten.mm of k)" in text
     assert f"k +{2 * own:,} (aten.mm of q)" in text
+
+
+def test_rows_that_top_leaves_out_are_one_row() -> None:
+    widths = (2, 3, 4, 5)
+    model = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in pairwise((1, *widths))))
+    report = attnprof.crosscheck(model, (torch.ones(1, 1),), tools="torch")
+    text = report.to_table(units="exact", top=2)
+    (more,) = [line.split() for line in text[text.index("Cross-check") :].splitlines() if "… 2 more" in line]
+    least = 2 * 1 * 2 + 2 * 2 * 3  # of the first two
+    assert more[-3:] == [str(least), str(least), "0"]
 
 
 def test_two_counters_that_agree_are_said_to() -> None:

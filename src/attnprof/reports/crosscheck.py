@@ -15,7 +15,7 @@ from attnprof.reports.columns import Column
 from attnprof.reports.fitted import fitted
 from attnprof.reports.latex import in_latex, tabular
 from attnprof.reports.names import called
-from attnprof.reports.rows import Branch
+from attnprof.reports.rows import Branch, Row
 from attnprof.reports.text import in_markdown, printable, wrapped
 from attnprof.reports.view import View
 
@@ -114,12 +114,21 @@ def lines(report: Report, check: Crosscheck, view: View) -> tuple[list[Line], in
     """The rows of the layer table, and how many more levels there are."""
     root = tree_rows.branches(report, check.phases or PHASES)
     shown, hidden = tree_rows.rows(root, depth=view.depth, sort=view.sort, top=view.top)
-    rows = [(row, [check.modules[name] for name in row.branch.fqns]) for row in shown if _is_module(row.branch)]
-    return [_line(row.branch.label, row.art, modules) for row, modules in rows], hidden
+    found = []
+    for at, row in enumerate(shown):
+        if row.branch.own or row.branch.name == tree_rows.OWN:
+            continue
+        branches = [row.branch] if row.branch.fqns else _rest(shown[:at], row)
+        names = [name for branch in branches if not branch.own for name in branch.fqns]
+        found.append(_line(row.branch.label, row.art, [check.modules[name] for name in names]))
+    return found, hidden
 
 
-def _is_module(branch: Branch) -> bool:
-    return bool(branch.fqns) and not branch.own and branch.name != tree_rows.OWN
+def _rest(before: Sequence[Row], more: Row) -> list[Branch]:
+    """What a row ``… 3 more`` stands for: the children of the row above that have none of their own."""
+    parent = next(row for row in reversed(before) if row.level < more.level)
+    shown = {id(row.branch) for row in before if row.level == more.level}
+    return [child for child in parent.branch.children if id(child) not in shown]
 
 
 def _line(label: str, art: str, modules: Sequence[CheckedModule]) -> Line:
