@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import runpy
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -355,6 +357,49 @@ def test_quantized_weights(tmp_path: Path) -> None:
     counted, expected = attnprof.run(loaded), attnprof.run(Int8(), (x,))
     assert per_module(counted) == per_module(expected)
     assert counted.total.matmul_flops == 2 * 2 * 4 * 3
+
+
+def test_ops_of_quantized_programs(tmp_path: Path) -> None:
+    """Ops that PyTorch registers only where it quantises are there when a program has them, and have a price."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("torch.ao.quantization.fx._decomposed")
+    ops = torch.ops.quantized_decomposed
+
+    class Quantized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q = ops.quantize_per_tensor(x, 0.1, 0, -128, 127, torch.int8)
+            return self.linear(ops.dequantize_per_tensor(q, 0.1, 0, -128, 127, torch.int8))
+
+    loaded = attnprof.load_model(saved(tmp_path / "model.pt2", Quantized(), (torch.ones(2, 4),)))
+    report = attnprof.run(loaded)
+    assert report.unpriced == {}
+    assert report.total.matmul_flops == 2 * 2 * 4 * 3
+    # x / s + z, rounded, within the range: 5 each; (q - z) s: 2 each; the bias
+    assert report.total.vector_flops == 5 * 2 * 4 + 2 * 2 * 4 + 2 * 3
+    # float x and the int8 of it, read and written, twice; the product's operands and result
+    product = 4 * (2 * 4 + 4 * 3 + 3 + 2 * 3)
+    assert report.total.bytes == 2 * (4 + 1) * 2 * 4 + product
+
+
+def test_ops_of_the_users_own(tmp_path: Path) -> None:
+    with torch.library._scoped_library("attnprof_saved_tests", "FRAGMENT") as library:
+        library.define("double(Tensor x) -> Tensor")
+        library.impl("double", lambda x: x * 2, "CompositeExplicitAutograd")
+        library.impl("double", torch.empty_like, "Meta")
+
+        class Own(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return torch.ops.attnprof_saved_tests.double(x)
+
+        loaded = attnprof.load_model(saved(tmp_path / "model.pt2", Own(), (torch.ones(3),)))
+        assert torch.equal(loaded.model(*loaded.args), torch.full((3,), 2.0))
+    with pytest.raises(AttnprofError, match=r"attnprof_saved_tests::double\.default is not registered"):
+        attnprof.load_model(tmp_path / "model.pt2")
 
 
 @pytest.mark.slow

@@ -385,7 +385,13 @@ def test_the_attack_in_torchscript_is_real(tmp_path: Path, marker: Path) -> None
 
 @pytest.mark.parametrize(
     "hidden",
-    ["torch . save(x, p)", "torch.\\\n save(x, p)", 'getattr(torch, "save")(x, p)', "ops.aten.save(x, p)"],
+    [
+        "torch . save(x, p)",
+        "torch.  # a comment\n  save(x, p)",
+        "torch.\\\n save(x, p)",
+        'getattr(torch, "save")(x, p)',
+        "ops.aten.save(x, p)",
+    ],
 )
 def test_torchscript_that_hides_what_it_names(tmp_path: Path, marker: Path, hidden: str) -> None:
     torch.jit.script(Saves(str(marker))).save(str(tmp_path / "model.pt"))

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import json
 import math
 import operator
 import re
+import warnings
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -223,6 +225,10 @@ def _check_target(target: Any) -> None:
 
 
 def _check_registered(namespace: str, name: str, overload: str) -> None:
+    if namespace == "quantized_decomposed":  # PyTorch's own, registered by what quantizes
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("torch.ao.quantization.fx._decomposed")
     space = getattr(torch.ops, namespace)
     if not isinstance(space, torch._ops._OpNamespace):
         raise UnsafeError(f"it calls torch.ops.{namespace}, which is no op on tensors")

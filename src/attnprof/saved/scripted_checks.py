@@ -28,22 +28,29 @@ _WORDS = re.compile(r"\b(from_file|PythonOp|IgnoredPythonOp|rpc_async|rpc_sync|r
 _SAVE = re.compile(r"\.save\b|[\"']save[\"']")
 _NAMESPACE = re.compile(r"\bops\.(\w+)")
 _CLASS = re.compile(r"\btorch\.classes\.(\w+)")
+_GETATTR = re.compile(r"\bgetattr\(")
+_PLAIN_GETATTR = re.compile(r"\bgetattr\((?!torch\b|ops\b)[\w.]+,\"[^\"\\]*\"\)")
 
 
 def check_code(path: Path, code: bytes) -> None:
     """Refuse code that names what reaches outside."""
-    loose = code.decode("utf-8", "replace")
-    text = re.sub(r"\s+", "", loose)
-    for found in (_WORDS.search(loose), _SAVE.search(re.sub(r"\s*\.\s*", ".", loose))):
+    for text in (code.decode("utf-8", "replace"), re.sub(r"#[^\n]*", "", code.decode("utf-8", "replace"))):
+        _check_text(path, text)
+
+
+def _check_text(path: Path, code: str) -> None:
+    joined = re.sub(r"[\s\\]*\.[\s\\]*", ".", code)
+    text = re.sub(r"\s+", "", code)
+    for found in (_WORDS.search(code), _SAVE.search(joined)):
         if found:
             raise _refused(path, found[0].strip(".\"'"))
-    for namespace in _NAMESPACE.findall(re.sub(r"\s*\.\s*", ".", loose)):
+    for namespace in _NAMESPACE.findall(joined):
         if namespace in _NAMESPACES:
             raise _refused(path, f"ops.{namespace}")
-    for name in _CLASS.findall(re.sub(r"\s*\.\s*", ".", loose)):
+    for name in _CLASS.findall(joined):
         if name not in _CLASSES:
             raise _refused(path, f"torch.classes.{name}")
-    if len(re.findall(r"getattr\(", text)) != len(re.findall(r"getattr\(\w+,\"[^\"\\]*\"\)", text)):
+    if len(_GETATTR.findall(text)) != len(_PLAIN_GETATTR.findall(text)):
         raise _refused(path, "getattr of a name that is hidden")
 
 

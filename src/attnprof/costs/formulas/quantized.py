@@ -150,13 +150,19 @@ def quantize(op: OpSignature) -> Work:
     return Work(vector=3 * sum(t.numel for t in op.outs))
 
 
+@cost("quantized_decomposed.quantize_per_tensor", "quantized_decomposed.quantize_per_channel")
+def quantize_into_range(op: OpSignature) -> Work:
+    """As exported programs quantise: x / s + z, rounded, 3 per element, and clamped to a range of its own, 2."""
+    return Work(vector=5 * op.out.numel)
+
+
 @cost("aten.quantize_per_tensor_dynamic")
 def quantize_dynamic(op: OpSignature) -> Work:
     """The range, then the quantisation."""
     return Work(vector=_quantise(op.inputs[0]))
 
 
-@cost("aten.dequantize")
+@cost("aten.dequantize", "quantized_decomposed.dequantize_per_tensor", "quantized_decomposed.dequantize_per_channel")
 def dequantize(op: OpSignature) -> Work:
     """(q - z) s: 2 per element."""
     return Work(vector=2 * sum(t.numel for t in op.outs))
