@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from attnprof.reports.text import printable
@@ -57,12 +58,27 @@ _GREEK = (
     "omega",
 )
 _ESCAPES |= {chr(0x3B1 + i): f"$\\{name}$" if name else "o" for i, name in enumerate(_GREEK)}
-#: The last letter of what every engine reads by itself: Latin with its accents, up to Latin Extended-A.
-_LAST_LATIN = "\u017f"
+_ESCAPES |= {"ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "ø": r"\o{}", "Ø": r"\O{}", "ł": r"\l{}", "Ł": r"\L{}"}
+_ESCAPES |= {"œ": r"\oe{}", "Œ": r"\OE{}", "\u0131": r"\i{}"}
+#: Accents that every encoding of fonts has, by the mark that Unicode takes a letter apart into.
+_ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
+}
 
 
 def in_latex(text: str) -> str:
-    """The text as LaTeX shows it; a character that not every engine has, as its escape: ``\\u4e2d``."""
+    """The text as LaTeX shows it, in ASCII; a character that not every engine has, as its escape: ``\\u4e2d``."""
     # two or three hyphens would become a dash
     return "".join(map(_escaped, printable(text))).replace("--", "-{}-").replace("--", "-{}-").replace("\0", "--")
 
@@ -70,8 +86,11 @@ def in_latex(text: str) -> str:
 def _escaped(character: str) -> str:
     if character in _ESCAPES:
         return _ESCAPES[character]
-    if character.isascii() or (character.isalpha() and character <= _LAST_LATIN):
+    if character.isascii():
         return character
+    apart = unicodedata.normalize("NFD", character)
+    if len(apart) == 2 and apart[0].isascii() and apart[0].isalpha() and apart[1] in _ACCENTS:
+        return rf"\{_ACCENTS[apart[1]]}{{{apart[0]}}}"
     return _ESCAPES["\\"] + character.encode("unicode_escape").decode("ascii").removeprefix("\\")
 
 
