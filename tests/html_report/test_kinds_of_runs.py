@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from playwright.sync_api import Browser
+from torch import nn
 
+import attnprof
 from attnprof.api import Report
 from attnprof.core.crosscheck import Cause, CheckedModule, Crosscheck, Part
 from attnprof.core.device import DeviceSpec
 from attnprof.core.timing import Durations, LayerTime, LayerTimes
+from attnprof.core.units import Units
 from html_report import pages
 from html_report.browser import opened
 from reports.held import Held
@@ -76,6 +80,22 @@ def crosschecked() -> Report:
     return made
 
 
+def not_covered() -> Report:
+    """A Linear that its formula covers, and a product of the model's own that no formula does."""
+    model = Own()
+    return attnprof.run(model, (torch.ones(4, 8),))
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(8, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.a(x)
+        return y @ y.T
+
+
 def huge() -> Report:
     """Counts beyond what a double holds exactly."""
     return pages.report(Hand().add("a").ran("a", mm(2**21 + 1, 2**21 + 1, 2**21 + 1)).trace, "h100-sxm")
@@ -90,8 +110,35 @@ SHOWN: dict[Callable[[], Report], tuple[str, ...]] = {
     with_peak: ("1000 B", "At a aten.mm, forward."),
     stepped: ("prefill", "decode 2"),
     crosschecked: ("Cross-check with fvcore", "it counts multiply-adds (aten.mm -24)", "nothing is left unexplained"),
+    not_covered: (
+        "Residual to theory\n\n0 FLOP",
+        f"Not predicted, for want of a formula: {Units().named(2 * 4 * 16 * 4, 'matmul')}.",
+    ),
     huge: (f"{2 * (2**21 + 1) ** 3:,}",),
 }
+
+
+def test_residuals_are_highlighted(browser: Browser, tmp_path: Path) -> None:
+    """A class that passes for a Linear and does its work twice: once more than the formula says."""
+
+    def forward(self: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        nn.Linear.forward(self, x)
+        return nn.Linear.forward(self, x)
+
+    twice = type("Linear", (nn.Linear,), {"forward": forward, "__module__": nn.Linear.__module__})
+    path = tmp_path / "report.html"
+    attnprof.run(nn.Sequential(twice(8, 16)), (torch.ones(4, 8),)).to_html(path)
+    once = Units(exact=True).named(2 * 4 * 8 * 16, "matmul")
+    with opened(browser, path) as found:
+        page = found.page
+        assert found.labels("theory") == ["Sequential", "Sequential.0"]  # all that differs, and nothing else
+        assert page.locator("#grid-theory tr.odd .differs").all_inner_texts()[0].split() == ["+1024", "FLOP"]
+        assert found.cell("theory", "Sequential", "residual") == once
+        assert found.tile("Residual to theory").locator(".big").get_attribute("title") == once
+        assert page.locator("#grid-layers .differs").count() == 2
+        found.rows("theory").last.locator(".twisty").click()
+        assert found.labels("theory")[-1] == "aten.addmm.default x2"
+        assert found.said == []
 
 
 @pytest.mark.parametrize("make", SHOWN, ids=lambda make: make.__name__)

@@ -37,11 +37,11 @@ function theory() {
   const others = (row) => table.op_lists[table.ops[row]].map(([op, module, calls, size], i) =>
     ({ key: `${row}/o${i}`, row, name: `${op} x${calls}`, size, text: module }));
 
+  const tone = (row) => (deviation(row) ? "differs" : "unknown");
   function residualCell(row) {
     if (!isTop(row)) return row.term ? "" : signed(row.row, big(row.size));
     if (!residual(row)) return ["0", ""];
-    const kind = big(table.uncovered[row]) === residual(row) ? "unknown" : "differs";
-    return el("span", { class: kind }, figure(signed(row, residual(row))));
+    return el("span", { class: tone(row) }, figure(signed(row, residual(row))));
   }
   const formula = (row) => (isTop(row) ? table.formulas[table.formula[row]] || "sum of its parts" : row.text);
   const top = (of) => (row) => (isTop(row) ? of(row) : "");
@@ -56,7 +56,7 @@ function theory() {
   const columns = () => [
     {
       key: "label", title: "module", text: true, width: 250, value: top((row) => table.module[row]),
-      cell: (row) => (isTop(row) ? table.module[row] : el("span", { class: row.term ? "" : "differs" }, row.name)),
+      cell: (row) => (isTop(row) ? table.module[row] : el("span", { class: row.term ? "" : tone(row.row) }, row.name)),
       full: (row) => (isTop(row) ? table.module[row] : row.text),
     },
     words("formula", "formula", formula, 200),
@@ -70,7 +70,7 @@ function theory() {
   const grid = new Grid({
     name: "theory", label: "Measured against predicted", tree: true,
     roots, below: (row) => (isTop(row) ? [...terms(row), ...others(row)] : []), key: (row) => (isTop(row) ? `${row}` : row.key),
-    mark: (row) => (!isTop(row) ? "own" : residual(row) ? "odd" : ""),
+    mark: (row) => (!isTop(row) ? "own" : deviation(row) ? "odd" : ""),
   });
   grid.all = roots;
   grid.top = (key) => !key.includes("/");
