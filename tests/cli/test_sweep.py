@@ -232,6 +232,44 @@ def test_what_cannot_be_is_one_sentence_before_anything_runs(
     assert err.count("\n") == 1
 
 
+ODD = """
+import torch
+from torch import nn
+
+
+@torch.library.custom_op("sweep_test::odd", mutates_args=())
+def odd(x: torch.Tensor) -> torch.Tensor:
+    return x.clone()
+
+
+class Odd(nn.Module):
+    def forward(self, x):
+        return x + 1 if len(x) < 2 else odd(x)
+
+
+def build(batch=1):
+    return Odd(), (torch.ones(batch),)
+"""
+
+
+def test_strict_holds_for_each_run(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "odd.py").write_text(ODD)
+    code, out, _ = ran(capsys, "odd.py:build", "--batch", "1,2")
+    assert code == 0
+    assert "Up to 1 op call has no formula" in out
+    code, out, err = ran(capsys, "odd.py:build", "--batch", "1,2", "--strict")
+    assert code == 2
+    assert "Incomplete: 1 of 2 shapes were counted." in out
+    assert "sweep_test::odd" in err
+
+
+def test_a_device_without_a_peak_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = ran(
+        capsys, "config.json", "--batch", "1,2", "--seq", "8", "--device", "v100-sxm2-16gb", "--dtype", "bf16"
+    )
+    assert "no known peak" in " ".join(out.split())
+
+
 def test_what_is_done_is_shown_when_a_shape_fails(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     code, out, err = ran(capsys, "m.py:picky", "--batch", "2,4,8", "-o", "s.csv")
     assert code == 1

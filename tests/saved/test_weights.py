@@ -126,6 +126,11 @@ def test_a_file_without_weights_is_one_sentence(value: Any, tmp_path: Path) -> N
     assert "holds" in said(lambda: weights.read(tmp_path / "c.pt"))
 
 
+def test_an_expanded_tensor_takes_what_its_storage_does(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1).expand(10**12)}, tmp_path / "w.pt")
+    assert facts(weights.read(tmp_path / "w.pt")) == {"w": ((10**12,), "float32", 4)}
+
+
 def test_the_data_is_not_read(tmp_path: Path) -> None:
     path = header(tmp_path / "w.safetensors", {"w": entry([1 << 36], 0, 1 << 38)})  # 256 GiB
     with path.open("r+b") as file:

@@ -107,8 +107,10 @@ class _Sweeping:
         return report
 
     def _sweep(self, done: Sequence[tuple[Point, api.Report]]) -> Sweep:
+        from attnprof.reports import roofline
+
         settings = settings_of(self.text, done[0][1])
-        notes = common_notes([one.trace.notes for _, one in done])
+        notes = common_notes([*(one.trace.notes for _, one in done), roofline.notes(done[-1][1])])
         return Sweep(
             tuple(point for point, _ in done), len(self.requests), settings, notes, tuple(d.id for d in self.devices)
         )

@@ -129,7 +129,8 @@ def _after(sweep: Sweep) -> list[str]:
     unpriced = [point for point in sweep.points if point.unpriced]
     if unpriced:
         calls = max(point.unpriced for point in unpriced)
-        found.append(f"Up to {calls:,} op calls have no formula; run one shape alone to see which.")
+        what = "op call has" if calls == 1 else "op calls have"
+        found.append(f"Up to {calls:,} {what} no formula: run one shape alone to see which.")
     return [*found, *sweep.notes]
 
 

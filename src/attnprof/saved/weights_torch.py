@@ -37,7 +37,7 @@ def read(path: Path) -> StoredWeights:
             name,
             tuple(tensor.shape),
             str(tensor.dtype).removeprefix("torch."),
-            tensor.numel() * tensor.element_size(),
+            _bytes(tensor),
             path.name,
             numbers.get(_storage(tensor), -1),
         )
@@ -119,6 +119,14 @@ def _storage(tensor: Tensor) -> int:
 
     where = tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else 0
     return where or -id(tensor)
+
+
+def _bytes(tensor: Tensor) -> int:
+    """What a tensor takes: never more than its storage, which an expanded one reads again and again."""
+    import torch
+
+    whole = tensor.numel() * tensor.element_size()
+    return min(whole, tensor.untyped_storage().nbytes()) if tensor.layout is torch.strided else whole
 
 
 def _reason(error: Exception) -> str:
