@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
-from sympy import Expr, Max, Piecewise
+from sympy import Expr, Integer, Max, Piecewise
 
 from attnprof.analysis.scaling import growth, own_parts
 from attnprof.analysis.scaling_answer import Answer
@@ -20,6 +21,7 @@ from attnprof.recovery.outcome import DataDependent, Formula, NoFormula, Outcome
 from attnprof.recovery.scaling import Scaling
 from attnprof.reports.scaling import FORMATS, to_text
 from attnprof.reports.scaling_page import page
+from attnprof.reports.scaling_plot import save
 from scaling.names import N, T, d, w
 
 
@@ -199,6 +201,15 @@ def test_curves_and_their_slopes() -> None:
     for size, count, part in zip(whole.sizes, whole.counts, square.counts, strict=True):
         assert (count, part) == (size**2 + 1000 * size, size**2)
     assert panel.points == ((8, 8**2 + 8000), (8000, 8000**2 + 8_000_000))
+
+
+def test_nothing_at_all_is_not_drawn(tmp_path: Path) -> None:
+    answer = Answer(growth(scaling(of(Integer(0)))))
+    assert "<svg" not in page(answer, Units())
+    assert "measured   0" in to_text(answer, Units(), 80)
+    with pytest.raises(AttnprofError, match="nothing can be drawn: forward matmul FLOPs are 0 at every size"):
+        save(answer, tmp_path / "curves.png", Units())
+    assert not (tmp_path / "curves.png").exists()
 
 
 def test_a_page_runs_and_loads_nothing() -> None:

@@ -223,7 +223,7 @@ def _overtaking(scaling: Scaling, name: str, parts: Mapping[str, Expr], largest:
         crossing = scaling.crossover(name)
     except NotImplementedError:  # sympy solves no equation of such functions
         crossing, told = None, False
-    told = told and not terms.has(sympy.Max, sympy.Piecewise)  # which of their values it is depends on sizes
+    told = told and not scaling.expression.has(sympy.Max, sympy.Min, sympy.Piecewise)  # small sizes have other terms
     if crossing is not None and crossing.is_number and crossing <= 1:
         crossing = None  # no size is smaller
     if crossing is not None:

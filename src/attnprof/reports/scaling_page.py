@@ -87,8 +87,8 @@ def _list(answer: Answer, units: Units) -> str:
 
 
 def _figure(answer: Answer, units: Units) -> str:
-    if not answer.growth.whole.pieces:
-        return ""
+    if not any(piece.formula != "0" for piece in answer.growth.whole.pieces):
+        return ""  # nothing to draw
     drawn = pictures.drawn(lambda: scaling_plot.figure(answer, units, titled=False), ".svg").decode("utf-8")
     return f"<figure>{drawn[drawn.index('<svg') :]}</figure>"
 

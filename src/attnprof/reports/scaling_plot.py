@@ -42,6 +42,8 @@ def figure(answer: Answer, units: Units, *, titled: bool = True) -> Figure:
     found = panels(answer.growth)
     if not found:
         raise AttnprofError(f"nothing can be drawn without a formula: {answer.growth.whole.reason}")
+    if not any(count > 0 for panel in found for curve in panel.curves for count in curve.counts):
+        raise AttnprofError(f"nothing can be drawn: {answer.label} are 0 at every size.")
     width, height = (_WIDE + _LEGEND) * len(found) + 0.4, _HIGH + (1.15 if titled else 0.5)
     made = Figure(figsize=(width, height), dpi=150, facecolor="white")
     if titled:

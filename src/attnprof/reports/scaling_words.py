@@ -58,7 +58,7 @@ def theory(found: Theory) -> str:
 def overtaking(row: Overtaking) -> str:
     """What grows fastest in a symbol, from where on it is most, and whose it is."""
     if not row.told:
-        return f"it grows as {row.power}." if row.power else "how it grows cannot be told."
+        return f"it grows as {row.power}{whose(row.modules)}." if row.power else "how it grows cannot be told."
     if row.start is None:
         start = f"every term grows as {row.power}" if row.is_all else f"{row.terms} is more than the rest at every size"
     else:
