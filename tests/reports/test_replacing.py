@@ -67,6 +67,8 @@ THEIRS: dict[str, bytes] = {
     "damaged gzip": b"\x1f\x8b\x08\x00nothing",
     "csv": b"module,class,flops\n,Net,3\n",
     "markdown": b"# Notes\n\nattnprof is a profiler.\n",
+    "a page with our table": f"# Results\n\n```text\n{api.Report(stack().trace).to_table()}\n```\n".encode(),
+    "a session with our table": f"$ attnprof run\n{api.Report(stack().trace).to_table()}\n".encode(),
     "page about us": b"<!doctype html><title>attnprof</title><meta name=generator content='hugo'>",
     "latex": b"% attnprof is used below\n\\documentclass{article}\n",
     "png": b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDRtEXtSoftware\0Matplotlib",

@@ -33,8 +33,11 @@ _BEGINNINGS = (
 _OURS = re.compile(rb"|".join(rb"(?:%s)" % beginning for beginning in _BEGINNINGS))
 #: A PDF describes itself wherever it likes, which is near its end.
 _PDF = re.compile(rb"/Creator \(attnprof\)")
-#: The sentence on top of every table, however its lines were broken.
-_TABLE = re.compile(rb"FLOPs:\s+2\s+per\s+multiply-add,\s+masks\s+not\s+deducted")
+#: The sentence on top of every table, however its lines were broken, below what ran: a page that quotes a table begins
+#: with something else.
+_TABLE = re.compile(
+    rb"(?![#<`$>*|-])[^\n]+\n(?:[^\n]+\n){0,20}?FLOPs:\s+2\s+per\s+multiply-add,\s+masks\s+not\s+deducted"
+)
 #: Collapsed stacks have no place for a mark: each begins with one of our phases, and ends in a whole number.
 _STACK = re.compile(rb"(?:%s);[^ \n]+ [0-9]+" % "|".join(PHASES).encode())
 
@@ -52,7 +55,7 @@ def is_ours(path: Path) -> bool:
         return True
     if head.startswith(b"%PDF-"):
         return bool(_PDF.search(head) or _PDF.search(tail))
-    if _TABLE.search(head[:4096]):
+    if _TABLE.match(head):
         return b"\0" not in head
     lines = head.splitlines()
     whole = lines if size <= _PART else lines[:-1]  # the last one may be cut off
