@@ -45,7 +45,7 @@ _HIGHER_ORDER_OPS = {
     *("cond", "while_loop", "scan", "associative_scan", "map", "map_impl", "flex_attention", "flex_attention_backward"),
     *("wrap_with_set_grad_enabled", "wrap_with_autocast", "wrap", "wrap_activation_checkpoint", "invoke_subgraph"),
     *("tag_activation_checkpoint", "auto_functionalized", "auto_functionalized_v2", "with_effects", "strict_mode"),
-    *("run_and_save_rng_state", "run_with_rng_state", "out_dtype", "inline_asm_elementwise", "foreach_map"),
+    *("run_and_save_rng_state", "run_with_rng_state", "out_dtype", "foreach_map"),
 }
 _SYMBOLIC = re.compile(r"torch\.(_sym_\w+|sym_(int|float|max|min|ite|not|sum|sqrt|fresh_size))\Z")
 #: What torch.vmap leaves in a program.
