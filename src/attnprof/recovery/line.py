@@ -202,6 +202,8 @@ def _logarithmic(name: str) -> Iterator[list[Monomial]]:
         for one, other in (("ceil_log2", "power_of_two"), ("floor_log2", "ones"), ("ceil_log2", "floor_log2")):
             atoms = [monomial({Atom(kind, name): 1}) for kind in (one, other)]  # type: ignore[arg-type]
             yield [*plain, *atoms, *(times(of(name, 1), atom) for atom in atoms)]
+    binary = [Atom(kind, name) for kind in _LOGARITHMS] + [Atom("ceil", name, Bound(Fraction(2)))]
+    yield [of(name, 0), of(name, 1), *(monomial({atom: 1}) for atom in binary)]
 
 
 def _under(name: str, names: Sequence[str], points: Sequence[Sizes]) -> Iterator[list[Monomial]]:

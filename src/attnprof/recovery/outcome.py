@@ -66,9 +66,13 @@ class Formula:
                 return piece
         raise AttnprofError(f"the formula says nothing of {_described(sizes)}.")
 
+    def value(self, sizes: Sizes) -> Expr:
+        """What the formula comes to at these sizes, be it whole or not."""
+        return _put(self.piece_at(sizes).expression, sizes)
+
     def evaluate(self, **sizes: int) -> int:
         """The count at these sizes, exactly."""
-        found = _put(self.piece_at(sizes).expression, sizes)
+        found = self.value(sizes)
         if not found.is_Rational:
             missing = ", ".join(sorted(symbol.name for symbol in found.free_symbols))
             raise AttnprofError(f"the formula needs a value of {missing}.")

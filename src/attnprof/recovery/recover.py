@@ -32,6 +32,8 @@ _ALL_LISTED = 64
 BASIS = "polynomials up to degree 4, inverse powers, min, ceil and floor of quotients, log2, pieces between breakpoints"
 #: Terms that may wait for another size to be told apart.
 _UNTOLD = 120
+#: The largest denominator of a coefficient: wrong terms that are fitted to points have enormous ones.
+_DENOMINATOR = 10_000
 #: Points in a row that tell nothing new after which no other is looked for.
 _IDLE = 400
 #: Symbol -> the functions of it that a count is made of.
@@ -51,11 +53,13 @@ class Recovery:
     """The formulas of one model over ``domains``; ``given`` are sizes that do not vary here.
 
     ``measure`` returns the counts at sizes by key, and raises :class:`UnmeasurableError` where the model fails.
+    ``at_the_end``: formulas are checked where all sizes are at their largest, too.
     """
 
     measure: Callable[[Sizes], Counts]
     domains: Sequence[Domain]
     given: Sizes = field(default_factory=dict)
+    at_the_end: bool = True
 
     def __post_init__(self) -> None:
         self.space = Space(self.measure, self.domains, self.given)
@@ -223,8 +227,12 @@ class Recovery:
             )  # with min(a, b) some terms are sums of others: (a - min) (b - min) = 0
         coefficients = system.solve(right)
         found = {product: c for product, c in zip(basis, coefficients or (), strict=False) if c}
+        if any(c.denominator > _DENOMINATOR for c in found.values()):
+            coefficients = None  # what counts whole things has none like that
+        if coefficients is None:
+            raise NoFitError(f"no formula of the basis fits ({BASIS}).")
         for point, count in rest:
-            if coefficients is None or value(found, space.sizes(point)) != count:
+            if value(found, space.sizes(point)) != count:
                 raise self._wrong_at(point, count)
         return found, len(right)
 
@@ -252,7 +260,9 @@ class Recovery:
     def _draw_in_cases(self, combination: Combination) -> None:
         """Count points on both sides of where a formula of several sizes changes, as far as there are any."""
         space = self.space
-        changes = {a for product in combination for a, _ in product if a.kind in ("min", "above") and len(a.names) > 1}
+        if len(self.domains) < 2:
+            return
+        changes = {a for product in combination for a, _ in product if a.kind in ("min", "above")}
         for atom in sorted(changes, key=repr):
             for above in (False, True):
                 there = [p for p, _ in space.within(space.names) if atom.is_above(space.sizes(p)) == above]
@@ -272,7 +282,7 @@ class Recovery:
             for size in self.domains[0].sizes:
                 space.count((size,))
         last = tuple(domain.last for domain in self.domains)
-        if space.count(last) is not None:
+        if self.at_the_end and space.count(last) is not None:
             self._drawn.append(last)
         while len(self._drawn) < HELD_OUT and (point := space.unlike()) is not None:
             if space.count(point) is not None:
@@ -294,7 +304,7 @@ class Recovery:
             self._with_one[name] = Recovery(self.measure, rest, {**self.given, name: 1})
         there = self._with_one[name]
         some = there.some(key)
-        if all(formula.evaluate(**sizes) == count for sizes, count in some):
+        if all(formula.value(sizes) == count for sizes, count in some):
             return Formula(formula.pieces, formula.runs, formula.held_out + len(some))
         found = there.outcome(key)
         if not isinstance(found, Formula):
