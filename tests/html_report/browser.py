@@ -79,7 +79,7 @@ def opened(
         **more,
     )
     page = context.new_page()
-    page.set_default_timeout(20_000)  # milliseconds; a broken page fails, it does not hang
+    page.set_default_timeout(60_000)  # milliseconds: a broken page fails, and does not hang
     found = Opened(page)
     page.on("console", lambda message: found.said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: found.said.append(f"error: {error}"))

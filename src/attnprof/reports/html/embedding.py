@@ -50,7 +50,6 @@ def policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
             f"script-src {' '.join(map(_hash, scripts))}",
             f"style-src-elem {' '.join(map(_hash, [*styles, '']))}",
             "style-src-attr 'unsafe-inline'",
-            "img-src data: blob:",
             "base-uri 'none'",
             "form-action 'none'",
         ]
