@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 import attnprof
 from attnprof.core.crosscheck import CheckedModule, Kind
+from attnprof.costs import registry
 from attnprof.costs.pricing import price
 from attnprof.counters.torch_formulas import flops_of, has_formula
 from crosscheck.models import MODELS, Call, Siblings, attend, report_of
@@ -187,3 +189,26 @@ def test_the_attention_kernels_of_gpus_have_the_same_formulas() -> None:
         assert flops_of(forward) == price(forward).cost.matmul_flops == 2 * once
         again = price(backward)
         assert flops_of(backward) == again.cost.matmul_flops + again.recompute.matmul_flops == 5 * once
+
+
+def test_an_op_of_ones_own_counts_there_if_it_is_registered_there() -> None:
+    """With one formula for both the two agree; with two, the difference is theirs."""
+
+    @torch.library.custom_op("crosschecked::double", mutates_args=())
+    def double(x: Tensor) -> Tensor:
+        return x * 2
+
+    @register_flop_formula(torch.ops.crosschecked.double)
+    def _flops(shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+        return 5 * int(torch.Size(shape).numel())
+
+    model, x = Call(lambda w, x: torch.ops.crosschecked.double(x), D), torch.randn(B, D)
+    try:
+        found = total(model, x)
+        assert (found.theirs, found.matmul) == (5 * B * D, 5 * B * D)
+        attnprof.cost("crosschecked::double")(lambda op: attnprof.Work(matmul=7 * op.out.numel))
+        found = total(model, x)
+        assert (found.theirs, found.matmul, found.of_kind("formula")) == (5 * B * D, 7 * B * D, -2 * B * D)
+    finally:
+        del flop_registry[torch.ops.crosschecked.double]
+        registry.forget("crosschecked.double")

@@ -154,8 +154,8 @@ def layouts(check: Crosscheck, found: Sequence[Line], units: Units) -> list[list
     return [
         [*ours, *own, *theirs, *difference, *causes],
         [*ours, *theirs, *difference, *causes],
-        [*difference, *causes],
         [*ours, *theirs, *difference],
+        [*theirs, *difference],
         difference,
     ]
 

@@ -10,6 +10,7 @@ from attnprof.core.signature import OpSignature
 _COMPLEX = "a complex multiply-add is 8 FLOPs, and is counted as if it were real"
 _GROUPS = "the gradient of a grouped convolution's weights is multiplied by its groups, so it is too high"
 _BROADCAST = "batch dimensions that only the second operand has are left out"
+_TWO = "the formula that is registered there is not the one that attnprof was given"
 _EINSUM = "an einsum is counted as numpy's best order of contractions, not as the ops that run"
 
 
@@ -19,6 +20,8 @@ def of_op(op: OpSignature, matmul: int, theirs: int) -> str | None:
         return _COMPLEX
     if op.packet == "aten.convolution_backward" and theirs - matmul == _excess_of_groups(op):
         return _GROUPS
+    if not op.op.startswith(("aten.", "prims.", "higher_order.")):
+        return _TWO
     return None
 
 
