@@ -112,10 +112,8 @@ def hold(scaling: Scaling, claim: Claim, assumed: Iterable[tuple[Expr, Expr]] = 
 
 def _along(scaling: Scaling, claim: Claim, rates: Mapping[str, Fraction], largest: Sizes) -> Iterator[Example]:
     """The smallest and the largest sizes on the way on which a bound fails: what does not grow there stays as it is."""
-    for end in ("first", "last"):
-        sizes = {
-            name: getattr(scaling.domains[name], end) if rates.get(name) else size for name, size in largest.items()
-        }
+    smallest = {name: scaling.domains[name].first if rates.get(name) else size for name, size in largest.items()}
+    for sizes in (smallest, largest):
         try:
             yield example(claim, sizes, scaling.evaluate(**sizes))
         except AttnprofError:

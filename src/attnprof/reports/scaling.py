@@ -120,10 +120,12 @@ def notes(answer: Answer) -> list[str]:
 def to_markdown(answer: Answer, units: Units) -> str:
     """A list of what there is to say, and a table of modules."""
     parts = [MARKDOWN_MARK, f"**{in_markdown(words.subject(answer))}**", in_markdown(words.CONVENTIONS)]
-    shown, last = [], ""
+    shown: list[str] = []
     for label, text in said(answer, units):
-        last = label or last
-        shown.append(f"- {in_markdown(label or last)}: {in_markdown(text)}")
+        if label:
+            shown.append(f"- {in_markdown(label)}: {in_markdown(text)}")
+        else:
+            shown[-1] += f"{'' if shown[-1].endswith('.') else ';'} {in_markdown(text)}"
     parts.append("\n".join(shown))
     if answer.by_module and answer.growth.modules:
         rows = [[f"`{row[0]}`", *map(in_markdown, row[1:])] for row in table_rows(answer)]

@@ -121,14 +121,14 @@ def renamed(judged: Judged) -> str:
 
 def needs(found: Extrapolation, units: Units) -> list[str]:
     """What a model needs at some sizes, and how far that is to be trusted."""
-    done = "the forward" if found.phase == "forward" else "a forward and a backward"
+    done = "the forward needs" if found.phase == "forward" else "a forward and a backward need"
     amounts = []
     for quantity, name in (("flops", ""), ("bytes", " moved"), ("saved", " saved for the backward")):
         amount = found.amounts.get(quantity)  # type: ignore[call-overload]  # all of these are quantities
         if amount is not None and not (quantity == "saved" and amount == 0):
             amounts.append(f"{units.named(amount, KINDS[quantity])}{name}")
-    what = ", ".join(amounts) or "no formula was found of what it takes"
-    lines = [f"At {sizes_of(found.sizes)}, {done} needs {what}{_time(found)}."]
+    what = ", ".join(amounts) or "something that no formula was found of"
+    lines = [f"At {sizes_of(found.sizes)}, {done} {what}{_time(found)}."]
     lines += [*_validity(found), *found.notes]
     return lines
 
