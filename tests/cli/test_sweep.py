@@ -152,6 +152,14 @@ def test_a_configuration_generates_with_its_cache_and_is_differentiated(capsys: 
     assert "activation checkpointing" in out  # what else would fit, as of any fake run
 
 
+def test_a_configuration_is_in_training_mode_where_it_is_differentiated(capsys: pytest.CaptureFixture[str]) -> None:
+    mode = ("--checkpoint", "--seq", "8")  # activation checkpointing needs training mode
+    assert ran(capsys, "config.json", *mode, "--backward")[0] == 0
+    code, _, err = ran(capsys, "config.json", *mode, "--backward", "--eval")
+    assert code == 2
+    assert "training mode only" in err
+
+
 def test_a_configuration_is_timed_for_real(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ran(capsys, "config.json", "--seq", "8", "--real", "--time-steps", "1")
     assert code == 0

@@ -292,11 +292,17 @@ def test_a_missing_file_and_a_folder_without_one(tmp_path: Path) -> None:
         ({"task": "image-classification"}, "a gpt2 has no model for image-classification in transformers; it has"),
         ({"batch": 0}, "--batch must be a whole number above zero, not 0"),
         ({"seq": -3}, "--seq must be a whole number above zero, not -3"),
+        ({"seq": 64, "task": "vision"}, 'no task "vision"'),
         ({"seq": 65}, "GPT2Model has learned positions for 64 tokens at most"),
     ],
 )
 def test_wrong_options_are_one_sentence(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     assert message in said(written(tmp_path, CONFIGS["gpt2"]), **options)
+
+
+def test_a_length_that_changes_nothing_is_refused(tmp_path: Path) -> None:
+    message = "--seq changes nothing of ViTModel, which takes pixel_values: leave it out."
+    assert said(written(tmp_path, CONFIGS["vit"]), seq=5) == message
 
 
 def test_more_tokens_than_rotary_positions_are_said(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ class Request:
             input_specs.apply(self.inputs, made, self.seed, self.fake or made.fake)
             if self.training is not None:
                 made.model.train(self.training)
+            elif self.found.is_configuration and self.differentiates:
+                made.model.train()  # nobody has left it in another mode
             return made
         with api.fake_tensors() if self.fake else nullcontext():
             with their_own(f"building {self.text}"):

@@ -90,6 +90,7 @@ class Saved:
 
     path: Path
     opening: Any
+    is_configuration: bool = False
 
     def __call__(self) -> target.Target:
         from attnprof.saved.opening import open_saved
@@ -146,7 +147,7 @@ def of(
         generate,
     )
     check(path, kind, opening)
-    return Saved(path, opening)
+    return Saved(path, opening, kind is Kind.HUGGING_FACE)
 
 
 def parsed(texts: Sequence[str]) -> dict[str, int]:

@@ -116,6 +116,10 @@ def _arguments(
 
     sizes = sizes_for(model, batch, seq, found.image)
     given = arrays(model, sizes)
+    if seq is not None and arrays(model, sizes_for(model, batch, seq + 1, found.image)) == given:
+        raise AttnprofError(
+            f"--seq changes nothing of {type(model).__name__}, which takes {', '.join(given)}: leave it out."
+        )
     notes = [sentence] if (sentence := left_out(model, given)) else []
     longest = longest_text(model)
     texts = any(name in given for name in ("input_ids", "decoder_input_ids"))
