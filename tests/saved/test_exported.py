@@ -217,8 +217,8 @@ def open_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sizes_that_are_open_can_be_set(open_sizes: Path) -> None:
-    for dims in ({"batch": 4, "seq": 9}, {"ids.0": 4, "ids.1": 9}):
-        loaded = attnprof.load_model(open_sizes, dims=dims)
+    for given in ({"dims": {"batch": 4, "seq": 9}}, {"dims": {"ids.0": 4, "ids.1": 9}}, {"batch": 4, "seq": 9}):
+        loaded = attnprof.load_model(open_sizes, **given)
         assert [tuple(x.shape) for x in loaded.args] == [(4, 9)]
         assert int(loaded.args[0].max()) < 32  # token ids of the examples, repeated
         expected = attnprof.run(Gpt(), (torch.zeros(4, 9, dtype=torch.long),), backward=True)

@@ -146,8 +146,8 @@ def test_places_that_cannot_be_read(tmp_path: Path) -> None:
 def test_options_that_mean_nothing_for_a_file(tmp_path: Path, files: dict[Kind, bytes]) -> None:
     path = tmp_path / "file"
     for kind, options in {
-        Kind.EXPORTED: {"model": nn.Identity, "task": "x", "batch": 2, "seq": 2},
-        Kind.SCRIPTED: {"model": nn.Identity, "task": "x", "dims": {"batch": 2}, "trust_pickle": True},
+        Kind.EXPORTED: {"model": nn.Identity, "task": "x"},
+        Kind.SCRIPTED: {"model": nn.Identity, "task": "x", "dims": {"batch": 2}, "trust_pickle": True, "batch": 2},
         Kind.TORCH_SAVE: {"dims": {"batch": 2}, "seq": 2},
         Kind.HUGGING_FACE: {"dims": {"batch": 2}, "trust_pickle": True},
     }.items():

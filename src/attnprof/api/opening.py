@@ -29,9 +29,9 @@ def load_model(
     """Open a model in a file, for :func:`attnprof.run`: ``attnprof.run(attnprof.load_model("model.pt2"))``.
 
     What a file is, its bytes say, not its suffix: a program of ``torch.export`` (``dims`` sets sizes that it leaves
-    open, ``{"batch": 4}``); TorchScript; weights, which go into ``model``, a module or what makes one; a Hugging
-    Face folder or config.json, built without weights (``task``, ``batch``, ``seq``), or with random ones where it
-    is to be ``real``. With ``fake``, weights are not read where that is possible.
+    open, ``{"batch": 4}``, and so do ``batch`` and ``seq``); TorchScript; weights, which go into ``model``, a module or
+    what makes one; a Hugging Face folder or config.json, built without weights (``task``, ``batch``, ``seq``), or with
+    random ones where it is to be ``real``. With ``fake``, weights are not read where that is possible.
 
     Nothing in a file is executed: what would be is refused, unless ``trust_pickle`` says that you made it yourself.
     ``.model``, ``.args``, ``.kwargs`` and ``.notes`` of the result are the model, the arguments that the file has

@@ -16,8 +16,9 @@ class Opening:
     """How to open a file. ``None``, ``False`` and no entries mean: as the file says.
 
     ``build`` makes the model that weights go into, with its arguments; ``dims`` sets the symbolic dimensions of an
-    exported program; ``trust_pickle`` allows to unpickle what may run code; ``task``, ``batch`` and ``seq`` say
-    which model and inputs a Hugging Face configuration is for, and ``real`` that it is built with random weights, from
+    exported program, as do ``batch`` and ``seq`` for the first and second axis of its inputs; ``trust_pickle`` allows
+    to unpickle what may run code; ``task``, ``batch`` and ``seq`` say which model and inputs a Hugging Face
+    configuration is for, and ``real`` that it is built with random weights, from
     this ``seed``, and ``generate`` that it may keep a cache of keys; ``fake`` opens without memory for the weights.
     """
 
@@ -37,6 +38,7 @@ class Opening:
 _EXPORTED = {Kind.EXPORTED}
 _WEIGHTS = {kind for kind in Kind if kind.is_weights}
 _HUGGING_FACE = {Kind.HUGGING_FACE}
+_SIZED = _HUGGING_FACE | _EXPORTED
 _PICKLES = {Kind.TORCH_SAVE, Kind.TORCH_SAVE_LEGACY, Kind.EXPORTED}
 
 
@@ -48,8 +50,8 @@ def check(path: Path, kind: Kind, opening: Opening) -> None:
         ("--trust-pickle", opening.trust_pickle, _PICKLES, "is for files that hold pickles"),
         ("--task", opening.task is not None, _HUGGING_FACE, "is for Hugging Face configurations"),
         ("--real", opening.real, _HUGGING_FACE, "is for Hugging Face configurations, which are else built fake"),
-        ("--seq", opening.seq is not None, _HUGGING_FACE, "is for Hugging Face configurations"),
-        ("--batch", opening.batch is not None, _HUGGING_FACE, "is for Hugging Face configurations"),
+        ("--seq", opening.seq is not None, _SIZED, "is for Hugging Face configurations and torch.export programs"),
+        ("--batch", opening.batch is not None, _SIZED, "is for Hugging Face configurations and torch.export programs"),
     ):
         if given and kind not in kinds:
             raise AttnprofError(f"{path} is {kind.value}, and {option} {meaning}: leave it out.")
@@ -68,7 +70,9 @@ def open_saved(path: str | Path, opening: Opening | None = None) -> Loaded:
     if kind is Kind.EXPORTED:
         from attnprof.saved import exported
 
-        return exported.load(path, opening.dims, trust_pickle=opening.trust_pickle)
+        given = {"batch": opening.batch, "seq": opening.seq}
+        sizes = {name: size for name, size in given.items() if size is not None}
+        return exported.load(path, {**sizes, **opening.dims}, trust_pickle=opening.trust_pickle)
     if kind is Kind.SCRIPTED:
         from attnprof.saved import scripted
 
