@@ -292,3 +292,31 @@ def test_questions_to_a_scaling() -> None:
         found.evaluate()
     with pytest.raises(AttnprofError, match=r"^there is no module 'w_q'; there are q_proj, k_proj, v_proj, out_proj"):
         found.module("w_q")
+
+
+# A model of a library
+
+
+@pytest.mark.slow
+def test_a_llama_of_transformers() -> None:
+    import transformers
+
+    H, dh, f, V, B = 4, 16, 96, 120, 2  # noqa: N806 - the symbols of formulas
+
+    def build(T: int, L: int) -> Any:  # noqa: N803
+        config = transformers.LlamaConfig(
+            hidden_size=H * dh,
+            intermediate_size=f,
+            num_hidden_layers=L,
+            num_attention_heads=H,
+            num_key_value_heads=H // 2,
+            vocab_size=V,
+        )
+        return transformers.LlamaForCausalLM(config), (torch.zeros((B, T), dtype=torch.int64),), {"use_cache": False}
+
+    found = attnprof.scaling(build, {"T": range(8, 129), "L": range(1, 9)})
+    width = H * dh
+    linear = 2 * B * T * width * (width + width // 2 + width // 2 + width + 3 * f)  # q, k, v, o, and a gated network
+    assert found.expression == sympy.expand(L * (linear + 4 * B * T**2 * width) + 2 * B * T * width * V)
+    assert found.module("model.layers.*.mlp") == L * 2 * B * T * width * 3 * f
+    assert found.module("lm_head") == 2 * B * T * width * V

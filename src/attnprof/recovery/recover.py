@@ -25,7 +25,7 @@ from attnprof.recovery.written import with_one, written
 HELD_OUT = 4
 #: Powers that look alike along a line of few sizes, from one to another, and choices of them that are tried.
 _ALIKE = ((0, 0), (-1, 0), (0, 1), (-1, 1), (0, 2))
-_CHOICES = 40
+_CHOICES = 16
 #: Sizes of a line that tell less than this many functions apart.
 _THIN = 5
 _ALL_LISTED = 64
