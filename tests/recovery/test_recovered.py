@@ -105,6 +105,13 @@ def test_functions_of_two_sizes(count: Any, wanted: sympy.Expr) -> None:
     assert same(expression(found), wanted)
 
 
+@pytest.mark.parametrize("most", [120, 121])  # a whole number of tokens each, and not
+def test_a_product_of_sizes_has_a_largest_value(most: int) -> None:
+    """Rows that an embedding reads: as many as there are tokens, at most its vocabulary."""
+    found, _ = recovered(lambda B, T: 5 * B * T * T + 16 * min(B * T, most), B=range(2, 9), T=range(8, 257))  # noqa: N803
+    assert same(expression(found), 5 * B * T**2 + 16 * sympy.Min(B * T, most))
+
+
 def test_pieces_with_a_break_that_another_size_moves() -> None:
     found, _ = recovered(lambda T, w: 5 * T * T if w >= T else 3 * T * w + T, T=range(8, 1025), w=range(4, 257))  # noqa: N803
     assert isinstance(found, Formula)

@@ -16,7 +16,7 @@ from sympy import Expr, Integer, Min, Mul, Pow, ceiling, floor
 from attnprof.analytic.symbols import BitCount, CeilLog2, FloorLog2, symbol
 from attnprof.recovery.outcome import Sizes, rational
 
-Kind = Literal["size", "min", "above", "ceil", "floor", "ceil_log2", "floor_log2", "power_of_two", "ones"]
+Kind = Literal["size", "min", "capped", "above", "ceil", "floor", "ceil_log2", "floor_log2", "power_of_two", "ones"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Bound:
 class Atom:
     """One function of sizes: of ``name``, and of ``bound`` where it has one.
 
-    ``above`` is 1 for sizes above the bound and else 0; ``ceil`` and ``floor`` are of (size + shift) / bound.
+    ``above`` is 1 for sizes above the bound and else 0; ``capped`` is the size times the bound, at most ``shift``; ``ceil`` and ``floor`` are of (size + shift) / bound.
     """
 
     kind: Kind
@@ -58,6 +58,8 @@ class Atom:
             return size
         if self.kind == "min":
             return min(size, self.bound.at(sizes))
+        if self.kind == "capped":
+            return min(size * self.bound.at(sizes), self.shift)
         if self.kind == "above":
             return int(self.is_above(sizes))
         if self.kind in ("ceil", "floor"):
@@ -72,6 +74,8 @@ class Atom:
 
     def is_above(self, sizes: Sizes) -> bool:
         """Whether the size is above the bound."""
+        if self.kind == "capped":
+            return sizes[self.name] * self.bound.at(sizes) > self.shift
         return sizes[self.name] > self.bound.at(sizes)
 
     @property
@@ -87,6 +91,8 @@ class Atom:
             return x
         if self.kind == "min":
             return Min(x, self.bound.expression)
+        if self.kind == "capped":
+            return Min(x * self.bound.expression, self.shift)
         if self.kind == "ceil":
             return ceiling((x + self.shift) / self.bound.expression)
         if self.kind == "floor":
@@ -107,6 +113,12 @@ def lesser(name: str, bound: Bound) -> Atom:
     if bound == Bound(names=bound.names) and len(bound.names) == 1 and bound.names[0] < name:
         return Atom("min", bound.names[0], Bound(names=(name,)))
     return Atom("min", name, bound)
+
+
+def capped(one: str, other: str, most: int) -> Atom:
+    """The product of two sizes, at most a number."""
+    first, second = sorted((one, other))
+    return Atom("capped", first, Bound(names=(second,)), most)
 
 
 def step(name: str, bound: Bound) -> Atom:

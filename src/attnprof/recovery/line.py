@@ -123,7 +123,7 @@ class Line:
         found = pieces(there, self.known(), lambda size: self.count(size, key))
         return None if found is None else self._fit(_broken(self.name, found, self._bounds), key)
 
-    def _bounds(self, last: int) -> Iterator[Bound]:
+    def _bounds(self, last: Fraction) -> Iterator[Bound]:
         """What a break after this size may be a break at: other sizes, if they are that, else the number."""
         anchor, others = self.anchor, [name for name in self.space.names if name != self.name]
         for offset in (0, -1, 1):
@@ -245,7 +245,7 @@ def _quotients(name: str, atom: Atom, shape: int) -> list[Monomial]:
     return [ONE, x, of(name, 2), rounded, times(rounded, rounded), times(x, rounded)]
 
 
-def _broken(name: str, found: Pieces, bounds: Callable[[int], Iterator[Bound]]) -> Iterator[list[Monomial]]:
+def _broken(name: str, found: Pieces, bounds: Callable[[Fraction], Iterator[Bound]]) -> Iterator[list[Monomial]]:
     """Bases of polynomials that change at the breaks: with min(T, w) where nothing jumps there, else with steps."""
     plain = [of(name, power) for power in range(max(found.degree, 1) + 1)]
     options: list[list[list[Monomial]]] = []
@@ -255,7 +255,7 @@ def _broken(name: str, found: Pieces, bounds: Callable[[int], Iterator[Bound]]) 
             for bound in bounds(at):
                 low = monomial({lesser(name, bound): 1})
                 ways.append([times(low, power) for power in plain[:-1]])
-        for bound in bounds(last):
+        for bound in bounds(Fraction(last)):
             above = monomial({step(name, bound): 1})
             ways.append([times(above, power) for power in plain])
         options.append(ways)

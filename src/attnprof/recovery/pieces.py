@@ -15,9 +15,9 @@ _ADDED, _PIECES = 40, 8
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Where pieces end: (last size of a piece, sizes at which it meets the next one, if any), and the degree."""
+    """Where pieces end: (last size of a piece, sizes where it meets the next one, if any), and the degree."""
 
-    breaks: tuple[tuple[int, tuple[int, ...]], ...]
+    breaks: tuple[tuple[int, tuple[Fraction, ...]], ...]
     degree: int
 
 
@@ -127,7 +127,7 @@ def _narrow(
 
 
 def _described(there: Sequence[int], counts: dict[int, int], segments: Sequence[list[tuple[int, int]]]) -> Pieces:
-    breaks: list[tuple[int, tuple[int, ...]]] = []
+    breaks: list[tuple[int, tuple[Fraction, ...]]] = []
     degree = 0
     parts, _ = _segments(sorted(counts.items()))
     for left, right in pairwise(parts):
@@ -135,8 +135,12 @@ def _described(there: Sequence[int], counts: dict[int, int], segments: Sequence[
         assert one is not None
         assert other is not None
         last = left[-1][0]
-        meets = tuple(x for x in (last, last + 1, last - 1) if _at(one, left, x) == _at(other, right, x))
-        breaks.append((last, meets))
+        apart = [_at(one, left, x) - _at(other, right, x) for x in (last, last + 1, last + 2)]
+        meets = [Fraction(x) for x, gap in ((last, apart[0]), (last + 1, apart[1])) if not gap]
+        slope = apart[1] - apart[0]
+        if not meets and slope and apart[2] - apart[1] == slope and 0 < -apart[0] / slope < 1:
+            meets = [last - apart[0] / slope]  # between two sizes
+        breaks.append((last, tuple(meets)))
     for part in parts:
         degree = max(degree, len(_polynomial(part) or []) - 1)
     return Pieces(tuple(breaks), degree)

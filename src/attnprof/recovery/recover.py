@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from attnprof.recovery.atoms import ONE, Monomial, at, joined, monomial, of, times
+from attnprof.recovery.atoms import ONE, Monomial, at, capped, joined, monomial, of, times
 from attnprof.recovery.domain import Domain
 from attnprof.recovery.exact import QUICK, System
 from attnprof.recovery.fitting import Combination, value
@@ -143,6 +143,8 @@ class Recovery:
         choices = sorted(itertools.product(*ways), key=lambda choice: sum(map(len, choice)))
         for choice in choices[:_CHOICES]:
             yield dict(zip(bases, choice, strict=True))
+        # What is least at one size of another may be the product of both that is: min(B T, V).
+        yield from self._capped({name: _closed(name, basis) for name, basis in bases.items()})
         # At the anchor one of several cases may be missing: with what is found along lines elsewhere.
         if plain or (len(self.space.anchors) < 2 and not self.space.find_anchor()):
             return
@@ -150,6 +152,21 @@ class Recovery:
             name: sorted({*found, *_closed(name, self._basis(key, name, self.space.anchors[1]))}, key=repr)
             for name, found in bases.items()
         }
+
+    def _capped(self, bases: _Bases) -> Iterator[_Bases]:
+        """With the product of two sizes, at most a number, for one of them at most a number."""
+        anchor = self.space.sizes(self.space.anchors[0])
+        least = {a for basis in bases.values() for product in basis for a, _ in product if a.kind == "min"}
+        for atom in sorted((a for a in least if not a.bound.names), key=repr):
+            for other in self.space.names:
+                most = atom.bound.at(anchor) * anchor[other]
+                if other != atom.name and most == int(most):
+                    instead = capped(atom.name, other, int(most))
+                    changed = [
+                        monomial((instead if a == atom else a, power) for a, power in product)
+                        for product in bases[atom.name]
+                    ]
+                    yield {**bases, atom.name: changed}
 
     def _is_thin(self, name: str) -> bool:
         """Whether the line of a symbol has few sizes."""
@@ -221,7 +238,7 @@ class Recovery:
                 rank.add(row)
                 take(point, row, fresh.get(key, 0))
                 idle = 0
-        if not rank.is_full and not any(atom.kind == "min" for product in basis for atom, _ in product):
+        if not rank.is_full and not any(atom.kind in ("min", "capped") for product in basis for atom, _ in product):
             raise TooFewError(
                 f"the sizes of {', '.join(included)} that can be counted are too few to tell {len(basis)} terms apart."
             )  # with min(a, b) some terms are sums of others: (a - min) (b - min) = 0
@@ -262,7 +279,7 @@ class Recovery:
         space = self.space
         if len(self.domains) < 2:
             return
-        changes = {a for product in combination for a, _ in product if a.kind in ("min", "above")}
+        changes = {a for product in combination for a, _ in product if a.kind in ("min", "above", "capped")}
         for atom in sorted(changes, key=repr):
             for above in (False, True):
                 there = [p for p, _ in space.within(space.names) if atom.is_above(space.sizes(p)) == above]
