@@ -487,3 +487,21 @@ def test_conditions_keep_their_totals(tmp_path: Path) -> None:
     for x, products in ((torch.ones(3, 4), 2), (-torch.ones(3, 4), 1)):
         loaded = attnprof.load_model(saved(tmp_path / "model.pt2", Either(), (x,)))
         assert attnprof.run(loaded).total.matmul_flops == products * 2 * 3 * 4 * 4
+
+
+def test_a_program_can_be_copied(file_of: Exporting) -> None:
+    loaded = attnprof.load_model(file_of("gpt"))
+    copied = copy.deepcopy(loaded.model)
+    assert torch.equal(copied(*loaded.args), loaded.model(*loaded.args))
+    with torch.no_grad():
+        copied.lm_head.weight.zero_()  # tied to the embedding in the copy too
+    assert float(copied(*loaded.args).abs().sum()) == 0
+    assert float(loaded.model(*loaded.args).abs().sum()) > 0
+
+
+def test_a_program_is_left_as_it_was_by_an_error(file_of: Exporting) -> None:
+    loaded = attnprof.load_model(file_of("gpt"))
+    expected = loaded.model(*loaded.args)
+    with pytest.raises(IndexError):
+        attnprof.run(loaded, (torch.full((2, 7), 99),))  # beyond the vocabulary
+    assert torch.equal(loaded.model(*loaded.args), expected)

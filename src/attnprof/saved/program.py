@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache
@@ -45,7 +46,7 @@ class Program(nn.Module):
             self._part(entry.fqn.partition("@")[0])
         for path in self._cut.classes:
             self._part(path)
-        self._places: dict[str, tuple[nn.Module, str]] = {}
+        self._places: dict[str, tuple[str, str]] = {}  # of a tensor in the graph: its module's path, its name there
         _add_tensors(self, exported, graph_module)
         self.__class__ = cast(Any, taking_as(_class(self._cut.classes.get("", ""), Program), self.taking.signature()))
         for module in self.modules():
@@ -65,6 +66,15 @@ class Program(nn.Module):
         spec = self._out_spec
         known = spec is not None and spec.num_leaves == len(results)  # a program with gradients among its results: no
         return pytree.tree_unflatten(results, spec) if spec is not None and known else tuple(results)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        """A program with tensors of its own, and the same graph."""
+        for shared in (self._cut, self._graph_module, self.taking, self._out_spec):
+            memo[id(shared)] = shared
+        copied = self.__class__.__new__(self.__class__)
+        memo[id(self)] = copied
+        copied.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return copied
 
     def _part(self, path: str) -> nn.Module:
         """The module at a path, made with those above it where they are not there yet."""
@@ -131,7 +141,7 @@ class _Run:
             return known[found]
         place = self._program._places.get(str(found.target))
         if place is not None:
-            return getattr(*place)
+            return getattr(self._program._part(place[0]), place[1])
         return _attribute(found.meta.get("attnprof_owner", self._owner), str(found.target))
 
 
@@ -174,7 +184,7 @@ def _add_tensors(program: Program, exported: ExportedProgram, graph_module: fx.G
             module.register_parameter(name, tensor)
         else:
             module.register_buffer(name, tensor, persistent=target in exported.state_dict)
-        program._places[target] = (module, name)
+        program._places[target] = (path, name)
 
 
 def _identity(tensor: Tensor) -> Any:
