@@ -85,6 +85,10 @@ def test_every_module_has_the_numbers_of_the_json(browser: Browser, gpt_page: Pa
         assert found.rows("layers").count() < rows_in_all
         found.page.evaluate("dispatchEvent(new Event('beforeprint'))")  # on paper every row is there
         assert found.rows("layers").count() == rows_in_all
+        found.press("Columns", "Overview")
+        found.page.set_viewport_size({"width": 760, "height": 1000})  # a sheet of A4, with margins
+        found.page.emulate_media(media="print")
+        assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 #: What the rows of a table that are elements now show on hover, by column.
