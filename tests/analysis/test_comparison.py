@@ -419,3 +419,12 @@ def test_comparing_does_not_change_a_report() -> None:
     before = report.to_csv()
     assert report.comparisons == report.comparisons
     assert report.to_csv() == before
+
+
+def test_complex_numbers_have_no_closed_form() -> None:
+    """A complex multiply-add is four real ones, 8 FLOPs: what was measured is there, and no formula of half of it."""
+    layer = nn.Linear(D, F, dtype=torch.complex64)
+    report = attnprof.run(layer, (torch.ones(N, D, dtype=torch.complex64),))
+    assert report.total.matmul_flops == 8 * N * D * F
+    assert report.comparisons == []
+    assert "closed forms are of real numbers, and it has complex ones" in str(report)

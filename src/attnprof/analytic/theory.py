@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from attnprof.analytic.binding import Binding, Given, Recorded, binding
+from attnprof.analytic.binding import Binding, Given, Recorded, UnpredictableError, binding
 from attnprof.analytic.prediction import KINDS, Phase, Prediction, Quantity
 from attnprof.analytic.text import plain
 from attnprof.core.comparison import TermValue
@@ -89,8 +89,12 @@ def theory(module: Recorded) -> Theory | None:
 def _written(bound: Binding, module: Recorded, given: Given) -> Prediction | None:
     """What the formula of a class says of a call.
 
-    Raises :class:`AttnprofError` where a user's fails, whatever with: what was measured is there all the same.
+    Raises :class:`AttnprofError` for complex numbers, which a product takes four real ones of, and where a user's
+    fails, whatever with: what was measured is there all the same.
     """
+    dtypes = {tensor.dtype for tensor in (*module.parameters.values(), *given.inputs)}
+    if not bound.users and any(dtype.startswith("complex") for dtype in dtypes):
+        raise UnpredictableError("closed forms are of real numbers, and it has complex ones")
     try:
         prediction = bound.write(module, given)
     except AttnprofError:
