@@ -107,6 +107,11 @@ def test_what_cannot_be_told(f: str, g: str) -> None:
         escape(read(f), read(g))
 
 
+def test_a_formula_for_small_sizes_alone() -> None:
+    with pytest.raises(UnsettledError, match="it says nothing of large sizes"):
+        escape(Piecewise((T, T <= 8)), T)
+
+
 def test_a_function_that_nothing_is_known_of() -> None:
     from sympy import gamma
 

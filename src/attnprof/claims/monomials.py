@@ -81,7 +81,10 @@ def regimes(expression: Expr) -> list[Regime]:
     found = _regimes(sympy.expand(expression))
     if len(found) > _MOST:
         raise UnsettledError(f"the growth of an expression with more than {_MOST} cases cannot be told.")
-    return [regime for regime in found if not any(_is_lower(large, small) for small, large in regime.below)]
+    possible = [regime for regime in found if not any(_is_lower(large, small) for small, large in regime.below)]
+    if not possible:
+        raise UnsettledError(f"the growth of {expression} cannot be told: it says nothing of large sizes.")
+    return possible
 
 
 def _regimes(x: Expr) -> list[Regime]:
