@@ -43,7 +43,8 @@ class Bound:
 class Atom:
     """One function of sizes: of ``name``, and of ``bound`` where it has one.
 
-    ``above`` is 1 for sizes above the bound and else 0; ``capped`` is the size times the bound, at most ``shift``; ``ceil`` and ``floor`` are of (size + shift) / bound.
+    ``above`` is 1 for sizes above the bound and else 0; ``capped`` is the size times the bound, at most ``shift``;
+    ``ceil`` and ``floor`` are of (size + shift) / bound.
     """
 
     kind: Kind

@@ -8,16 +8,17 @@ points that are drawn for that alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from attnprof.recovery.atoms import ONE, Monomial, at, capped, joined, monomial, of, times
+from attnprof.recovery.atoms import ONE, Monomial, at, joined
 from attnprof.recovery.domain import Domain
 from attnprof.recovery.exact import QUICK, System
 from attnprof.recovery.fitting import Combination, value
 from attnprof.recovery.line import Line
 from attnprof.recovery.outcome import Formula, NoFormula, Outcome, Sizes
+from attnprof.recovery.products import Bases, apart, closed, described, simple_first, with_caps
 from attnprof.recovery.space import Counts, Point, Space, TooManyRunsError
 from attnprof.recovery.written import with_one, written
 
@@ -36,8 +37,6 @@ _UNTOLD = 120
 _DENOMINATOR = 10_000
 #: Points in a row that tell nothing new after which no other is looked for.
 _IDLE = 400
-#: Symbol -> the functions of it that a count is made of.
-_Bases = Mapping[str, Sequence[Monomial]]
 
 
 class NoFitError(Exception):
@@ -127,7 +126,7 @@ class Recovery:
 
     # What a count may be made of
 
-    def _attempts(self, key: Hashable, plain: bool) -> Iterator[_Bases]:
+    def _attempts(self, key: Hashable, plain: bool) -> Iterator[Bases]:
         """Functions of each size, of which the count may be a sum of products, the likeliest first."""
         first = self.space.anchors[0]
         bases = {name: self._basis(key, name, first, plain) for name in self.space.names}
@@ -137,36 +136,22 @@ class Recovery:
         # At the anchor a term may have come to nothing: with all lower powers. Along a line of few sizes several
         # functions look alike: with each of them.
         ways = [
-            [_closed(name, basis, *least) for least in (_ALIKE if self._is_thin(name) else _ALIKE[:1])]
+            [closed(name, basis, *least) for least in (_ALIKE if self._is_thin(name) else _ALIKE[:1])]
             for name, basis in bases.items()
         ]
         choices = sorted(itertools.product(*ways), key=lambda choice: sum(map(len, choice)))
         for choice in choices[:_CHOICES]:
             yield dict(zip(bases, choice, strict=True))
         # What is least at one size of another may be the product of both that is: min(B T, V).
-        yield from self._capped({name: _closed(name, basis) for name, basis in bases.items()})
+        every = {name: closed(name, basis) for name, basis in bases.items()}
+        yield from with_caps(every, self.space.sizes(first))
         # At the anchor one of several cases may be missing: with what is found along lines elsewhere.
         if plain or (len(self.space.anchors) < 2 and not self.space.find_anchor()):
             return
         yield {
-            name: sorted({*found, *_closed(name, self._basis(key, name, self.space.anchors[1]))}, key=repr)
+            name: sorted({*found, *closed(name, self._basis(key, name, self.space.anchors[1]))}, key=repr)
             for name, found in bases.items()
         }
-
-    def _capped(self, bases: _Bases) -> Iterator[_Bases]:
-        """With the product of two sizes, at most a number, for one of them at most a number."""
-        anchor = self.space.sizes(self.space.anchors[0])
-        least = {a for basis in bases.values() for product in basis for a, _ in product if a.kind == "min"}
-        for atom in sorted((a for a in least if not a.bound.names), key=repr):
-            for other in self.space.names:
-                most = atom.bound.at(anchor) * anchor[other]
-                if other != atom.name and most == int(most):
-                    instead = capped(atom.name, other, int(most))
-                    changed = [
-                        monomial((instead if a == atom else a, power) for a, power in product)
-                        for product in bases[atom.name]
-                    ]
-                    yield {**bases, atom.name: changed}
 
     def _is_thin(self, name: str) -> bool:
         """Whether the line of a symbol has few sizes."""
@@ -176,7 +161,9 @@ class Recovery:
         line = self._line(name, anchor)
         found = line.basis(key, plain)
         if found is None:
-            raise NoFitError(f"no formula of the basis fits how it grows with {name} ({BASIS}), {_at(line.known())}.")
+            raise NoFitError(
+                f"no formula of the basis fits how it grows with {name} ({BASIS}), {described(line.known())}."
+            )
         return found
 
     def _line(self, name: str, anchor: Point) -> Line:
@@ -184,7 +171,7 @@ class Recovery:
 
     # Coefficients
 
-    def _combined(self, key: Hashable, bases: _Bases) -> tuple[Combination, int]:
+    def _combined(self, key: Hashable, bases: Bases) -> tuple[Combination, int]:
         """The coefficients of products of the bases, and the number of points that they were made from."""
         joint = {name: max((len(a.names) for p in bases[name] for a, _ in p), default=0) for name in bases}
         order = sorted(bases, key=lambda name: (self._is_thin(name), -joint[name]))
@@ -192,12 +179,12 @@ class Recovery:
         included: list[str] = []
         solved: tuple[Combination, int] | None = None
         for name in order:
-            own = {*bases[name], *(_apart(product, included) for product in bases[name])}
+            own = {*bases[name], *(apart(product, included) for product in bases[name])}
             included.append(name)
             if own == {ONE}:
                 continue
             is_told = len(products) == 1 or len(own) == 1  # nothing to choose from: all terms are there
-            products = sorted({joined(a, b) for a in products for b in own}, key=_simple_first)
+            products = sorted({joined(a, b) for a in products for b in own}, key=simple_first)
             solved = None
             if is_told:
                 continue
@@ -338,31 +325,3 @@ class Recovery:
                 break
             space.count(point)
         return [(space.sizes(point), counts.get(key, 0)) for point, counts in space.counted.items()]
-
-
-def _at(sizes: Sequence[int]) -> str:
-    """Where it was counted, in words."""
-    if len(sizes) <= 4:
-        return f"counted at {', '.join(map(str, sizes))} alone: each term takes a size, and checking them two more"
-    return f"counted at {len(sizes)} sizes from {sizes[0]} to {sizes[-1]}"
-
-
-def _apart(product: Monomial, included: Iterable[str]) -> Monomial:
-    """What of a product does not depend on sizes that are included already."""
-    known = {*included}
-    return tuple((atom, power) for atom, power in product if not atom.names & known)
-
-
-def _simple_first(product: Monomial) -> tuple[int, str]:
-    return sum(abs(power) * len(atom.names) for atom, power in product), repr(product)
-
-
-def _closed(name: str, basis: Iterable[Monomial], lowest: int = 0, highest: int = 0) -> list[Monomial]:
-    """With all powers of a size that are less, down to 0 (or up, of inverses), times what other functions there are."""
-    powers, others = {*range(lowest, highest + 1)}, {ONE}
-    for product in basis:
-        for atom, power in product:
-            if atom.kind == "size":
-                powers |= {*range(min(power, 0), max(power, 0) + 1)}
-        others.add(monomial((atom, power) for atom, power in product if atom.kind != "size"))
-    return sorted({times(of(name, power), other) for power in powers for other in others}, key=repr)
