@@ -15,7 +15,8 @@ from torch.export.graph_signature import OutputKind
 
 from attnprof.core.errors import AttnprofError
 from attnprof.saved import archives
-from attnprof.saved.exported_checks import UnsafeError, check, check_tensors
+from attnprof.saved.exported_checks import check, check_tensors
+from attnprof.saved.exported_trees import UnsafeError
 from attnprof.saved.loaded import Loaded
 from attnprof.saved.program import Program
 

@@ -9,24 +9,19 @@ plain unpickler where the restricted one refuses. So each of these is held again
 from __future__ import annotations
 
 import ast
-import contextlib
 import importlib
 import json
 import math
 import operator
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import torch
 
 from attnprof.core.errors import AttnprofError
-
-
-class UnsafeError(AttnprofError):
-    """Something in a program that no program of torch.export has, or that would run code."""
-
+from attnprof.saved.exported_trees import DEEPEST, UnsafeError, check_tree
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _DOTTED = re.compile(r"torch\.ops\.([A-Za-z_]\w*)\.(\w+)\.([A-Za-z]\w*)\Z")
@@ -78,8 +73,6 @@ _EXPRESSION = (
     *(ast.BoolOp, ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.Tuple),
 )
 _LARGEST_NUMBER = 2**64
-_FACTORIES = {"list", "dict", "int", "float", "str", "set", "tuple"}
-_DEEPEST = 200
 
 
 def check(text: bytes) -> dict[str, Any]:
@@ -98,7 +91,7 @@ def check(text: bytes) -> dict[str, Any]:
 
 
 def _walk(value: Any, depth: int) -> None:
-    if depth > _DEEPEST:
+    if depth > DEEPEST:
         raise UnsafeError("it is nested deeper than any program")
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -127,7 +120,7 @@ def _check_field(key: str, value: Any) -> None:
     elif key.endswith("_name") or key in ("fqn", "path"):
         _check_path(value)
     elif key in ("in_spec", "out_spec"):
-        _check_tree(value)
+        check_tree(value)
     elif key == "guards_code":
         value.clear() if isinstance(value, list) else None  # of no use here, and never compiled
     elif key in ("tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values", "custom_obj_values"):
@@ -240,61 +233,6 @@ def _check_registered(namespace: str, name: str, overload: str) -> None:
         )
     if not isinstance(found, torch._ops.OpOverload):
         raise UnsafeError(f"it calls torch.ops.{namespace}.{name}.{overload}, which is no op on tensors")
-
-
-def _check_tree(text: Any) -> None:
-    """The structure of arguments or results: its contexts must not make PyTorch import anything."""
-    if not text:
-        return
-    try:
-        _, tree = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        raise UnsafeError("the structure of its arguments cannot be read") from None
-    for context in _contexts(tree, 0):
-        if isinstance(context, str):
-            with contextlib.suppress(ValueError, RecursionError):  # else it is a plain string
-                context = json.loads(context)
-        for inner in _dicts(context, 0):
-            factory = (inner.get("default_factory_module"), inner.get("default_factory_name"))
-            if "__enum__" in inner or ("default_factory_module" in inner and not _is_plain(factory)):
-                raise UnsafeError("the structure of its arguments names Python modules to import")
-
-
-def _is_plain(factory: tuple[Any, Any]) -> bool:
-    return factory[0] == "builtins" and factory[1] in _FACTORIES
-
-
-def _contexts(tree: Any, depth: int) -> Iterator[Any]:
-    if depth > _DEEPEST or not isinstance(tree, dict):
-        raise UnsafeError("the structure of its arguments cannot be read")
-    yield tree.get("context")
-    _register(tree.get("type"))
-    for child in tree.get("children_spec") or ():
-        yield from _contexts(child, depth + 1)
-
-
-def _dicts(value: Any, depth: int) -> Iterator[dict[str, Any]]:
-    if depth > _DEEPEST:
-        raise UnsafeError("the structure of its arguments cannot be read")
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            yield from _dicts(inner, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _dicts(inner, depth + 1)
-
-
-def _register(kind: Any) -> None:
-    """Classes of transformers in arguments and results are known to PyTorch once that package is imported."""
-    if isinstance(kind, str) and kind.startswith("transformers."):
-        try:
-            import transformers.cache_utils
-            import transformers.modeling_outputs  # noqa: F401
-        except ImportError:
-            raise AttnprofError(
-                f"its arguments or results hold a {kind}, and transformers is not installed: pip install 'attnprof[hf]'"
-            ) from None
 
 
 def check_tensors(text: bytes, empty: Collection[str], trust_pickle: bool) -> None:
