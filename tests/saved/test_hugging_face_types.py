@@ -72,7 +72,7 @@ def test_every_type_is_counted_or_says_why_not(part: int, tmp_path: Path, monkey
     assert sum(sentence == "" for sentence in sentences.values()) >= LEAST * len(kinds), sentences
 
 
-@pytest.mark.parametrize("kind", ["clip", "mpnet", "resnet"])
+@pytest.mark.parametrize("kind", ["clip", "mpnet", "resnet", "xlnet"])
 def test_a_sample_of_them_is_counted(kind: str, tmp_path: Path) -> None:
     assert outcome(kind, tmp_path) == ""
 

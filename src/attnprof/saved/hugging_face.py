@@ -126,7 +126,7 @@ def _arguments(
     if seq is not None and longest is not None and texts and seq > longest:
         raise AttnprofError(f"--seq {seq}: {type(model).__name__} has learned positions for {longest} tokens at most.")
     stated = find(model.config, "max_position_embeddings")
-    if seq is not None and stated is not None and texts and seq > stated:
+    if seq is not None and stated is not None and texts and seq > stated > 0:  # -1 says that there is no end
         notes.append(f"{seq} tokens are more than the {stated} that the model is made for (max_position_embeddings).")
     generator = torch.Generator().manual_seed(seed)
     arguments: dict[str, Any] = {name: tensor(array, real, generator) for name, array in given.items()}

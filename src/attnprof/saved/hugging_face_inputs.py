@@ -90,7 +90,7 @@ def _empty(array: Array) -> Tensor:
 def sizes_for(model: PreTrainedModel, batch: int, seq: int | None, image: tuple[int, int] | None) -> Sizes:
     """What the inputs are sized by; a text of usual length where none is asked for and the model is long enough."""
     limits = (longest_text(model), find(model.config, "max_position_embeddings"))
-    usual = min([USUAL_SEQ, *(limit for limit in limits if limit)])
+    usual = min([USUAL_SEQ, *(limit for limit in limits if limit and limit > 0)])
     size = image_size(model.config) or image or (USUAL_IMAGE, USUAL_IMAGE)
     return Sizes(model.config, batch, seq or usual, size, seq)
 
