@@ -112,6 +112,20 @@ def test_a_product_of_sizes_has_a_largest_value(most: int) -> None:
     assert same(expression(found), 5 * B * T**2 + 16 * sympy.Min(B * T, most))
 
 
+def test_what_is_right_along_lines_and_wrong_elsewhere_is_not_believed() -> None:
+    """Along T, with B at its anchor, min(B T, 120) is a min(T, 30): every size of B has to be looked at."""
+
+    def count(B: int, T: int, L: int, H: int) -> int:  # noqa: N803
+        layer = 2048 * B * H * H * T + 64 * B * H * T * T + 9216 * B * H * T + 77 * H * H + 9 * T * H + B * T * T
+        return L * layer + 3840 * B * H * T + 64 * H * min(B * T, 120) + 5 * T
+
+    found, recovery = recovered(count, B=range(1, 5), T=range(8, 65), L=range(1, 7), H=range(1, 9))
+    assert isinstance(found, Formula)
+    for b in range(1, 5):
+        for t in range(8, 65, 3):
+            assert found.evaluate(B=b, T=t, L=5, H=3) == count(b, t, 5, 3)
+
+
 def test_pieces_with_a_break_that_another_size_moves() -> None:
     found, _ = recovered(lambda T, w: 5 * T * T if w >= T else 3 * T * w + T, T=range(8, 1025), w=range(4, 257))  # noqa: N803
     assert isinstance(found, Formula)

@@ -11,8 +11,9 @@ import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 
-from attnprof.recovery.atoms import ONE, Monomial, at, joined
+from attnprof.recovery.atoms import ONE, Atom, Monomial, at, joined
 from attnprof.recovery.domain import Domain
 from attnprof.recovery.exact import QUICK, System
 from attnprof.recovery.fitting import Combination, value
@@ -133,6 +134,9 @@ class Recovery:
         yield bases
         if len(bases) < 2:
             return
+        # What is least at one size of another may be the product of both that is: min(B T, V).
+        every = {name: closed(name, basis) for name, basis in bases.items()}
+        yield from with_caps(every, self.space.sizes(first))
         # At the anchor a term may have come to nothing: with all lower powers. Along a line of few sizes several
         # functions look alike: with each of them.
         ways = [
@@ -142,9 +146,6 @@ class Recovery:
         choices = sorted(itertools.product(*ways), key=lambda choice: sum(map(len, choice)))
         for choice in choices[:_CHOICES]:
             yield dict(zip(bases, choice, strict=True))
-        # What is least at one size of another may be the product of both that is: min(B T, V).
-        every = {name: closed(name, basis) for name, basis in bases.items()}
-        yield from with_caps(every, self.space.sizes(first))
         # At the anchor one of several cases may be missing: with what is found along lines elsewhere.
         if plain or (len(self.space.anchors) < 2 and not self.space.find_anchor()):
             return
@@ -270,12 +271,12 @@ class Recovery:
         for atom in sorted(changes, key=repr):
             for above in (False, True):
                 there = [p for p, _ in space.within(space.names) if atom.is_above(space.sizes(p)) == above]
-                wanted = HELD_OUT - sum(space.is_off_lines(point) for point in there)
-                for point in space.random(space.names):
-                    if wanted <= 0:
+                wanted = max(2 * HELD_OUT, len(combination)) - sum(space.is_off_lines(point) for point in there)
+                for _ in range(2 * wanted):
+                    point = space.unlike(partial(_is_on_side, atom, above))
+                    if wanted <= 0 or point is None:
                         break
-                    if atom.is_above(space.sizes(point)) == above and space.count(point) is not None:
-                        wanted -= 1
+                    wanted -= space.count(point) is not None
 
     def _draw(self) -> None:
         """Count points to check formulas on: the largest, and some at random; all sizes of a list that stands alone."""
@@ -325,3 +326,8 @@ class Recovery:
                 break
             space.count(point)
         return [(space.sizes(point), counts.get(key, 0)) for point, counts in space.counted.items()]
+
+
+def _is_on_side(atom: Atom, above: bool, sizes: Sizes) -> bool:
+    """Whether a size is above a bound, or is not."""
+    return atom.is_above(sizes) == above

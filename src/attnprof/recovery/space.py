@@ -201,23 +201,27 @@ class Space:
         """Whether a point differs from every anchor in more than one size."""
         return all(sum(a != b for a, b in zip(point, anchor, strict=True)) > 1 for anchor in self.anchors)
 
-    def unlike(self) -> Point | None:
+    def unlike(self, wanted: Callable[[Sizes], bool] = lambda sizes: True) -> Point | None:
         """A point, of some at random, of which as many pairs of sizes as possible were not counted together yet."""
         seen = {(i, j, point[i], point[j]) for point in self.counted for i in range(len(point)) for j in range(i + 1)}
 
         def fresh(point: Point) -> int:
             return sum((i, j, point[i], point[j]) not in seen for i in range(len(point)) for j in range(i + 1))
 
-        return max(itertools.islice(self.random(self.names), 64), key=fresh, default=None)
+        found = (point for point in self.random(self.names, evenly=True) if wanted(self.sizes(point)))
+        return max(itertools.islice(found, 64), key=fresh, default=None)
 
-    def random(self, names: Sequence[str]) -> Iterator[Point]:
-        """Points not yet counted in which these symbols vary and the others are as in the first anchor."""
+    def random(self, names: Sequence[str], evenly: bool = False) -> Iterator[Point]:
+        """Points not yet counted in which these symbols vary and the others are as in the first anchor.
+
+        Small sizes are drawn more often, unless ``evenly``.
+        """
         pools = []
         for i, domain in enumerate(self.domains):
             sizes = _looked_at(domain) if domain.name in names else [self.anchors[0][i]]
             pools.append([size for size in sizes if size > 1] or sizes)
         for _ in range(20_000):
-            point = tuple(pool[int(len(pool) * self.draw.random() ** 2)] for pool in pools)
+            point = tuple(pool[int(len(pool) * self.draw.random() ** (1 if evenly else 2))] for pool in pools)
             if point not in self.counted and point not in self.failed and self.allows(point):
                 yield point
 
