@@ -71,12 +71,23 @@ def test_parts_add_up_in_json(report: attnprof.Report) -> None:
 
 
 def test_csv_has_the_numbers_of_json(report: attnprof.Report) -> None:
+    """Those of each module, and what it was compared with."""
     rows = list(csv.DictReader(io.StringIO(report.to_csv())))
-    modules = json.loads(report.to_json())["modules"]
+    data = json.loads(report.to_json())
     names = ("module", "class", "aliases")  # escaped
-    assert [{k: v for k, v in row.items() if k not in names} for row in rows] == [
-        {k: "" if v is None else str(v) for k, v in module.items() if k not in names} for module in modules
-    ]
+    expected = []
+    for module in data["modules"]:
+        fields = {name: value for name, value in module.items() if name not in names}
+        for phase in ("forward", "backward", "recompute"):
+            compared = [
+                c
+                for c in data["comparisons"]
+                if (c["module"], c["phase"], c["quantity"]) == (module["module"], phase, "matmul_flops")
+            ]
+            for what in ("predicted", "residual"):
+                fields[f"{phase}_{what}_matmul_flops"] = compared[0][what] if compared else None
+        expected.append({name: "" if value is None else str(value) for name, value in fields.items()})
+    assert [{name: value for name, value in row.items() if name not in names} for row in rows] == expected
 
 
 @pytest.mark.parametrize("view", [{}, {"units": "exact"}, {"depth": 0}, *({"sort": key, "top": 2} for key in SORTS)])

@@ -26,6 +26,7 @@ from attnprof.reports import (
     layer_time_records,
     layer_times,
     pace_records,
+    predicted_records,
     roofline_records,
 )
 from attnprof.reports import rows as tree_rows
@@ -80,7 +81,8 @@ def to_json(report: Report) -> str:
 
 def to_csv(report: Report) -> str:
     """One line per module, inclusive, in the model's order; plain integers, no folding."""
-    found = records(report)
+    theory = predicted_records.module_fields(report)
+    found = [record | (theory.get(record["module"]) or predicted_records.nothing()) for record in records(report)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows(map(_cell, row) for row in (found[0], *(record.values() for record in found)))
