@@ -20,7 +20,7 @@ TYPES = sorted(MODEL_MAPPING_NAMES)
 PARTS = 12
 #: Of each part at least this share runs. The others need packages that are not installed, look at values, take inputs
 #: of a structure of their own, or have default configurations that no model can be built from.
-LEAST = 0.6
+LEAST = 0.5
 #: Counts of layers, which default configurations have up to a hundred of: two are as telling.
 LAYERS = (
     *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers"),
