@@ -1,4 +1,4 @@
-"""``--strict-prediction``: the table first, then one sentence and exit code 2 where theory does not account for a run."""
+"""``--strict-prediction``: the table first, then a sentence and exit code 2 where theory does not account for a run."""
 
 from __future__ import annotations
 

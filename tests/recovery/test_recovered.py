@@ -119,7 +119,7 @@ def test_what_is_right_along_lines_and_wrong_elsewhere_is_not_believed() -> None
         layer = 2048 * B * H * H * T + 64 * B * H * T * T + 9216 * B * H * T + 77 * H * H + 9 * T * H + B * T * T
         return L * layer + 3840 * B * H * T + 64 * H * min(B * T, 120) + 5 * T
 
-    found, recovery = recovered(count, B=range(1, 5), T=range(8, 65), L=range(1, 7), H=range(1, 9))
+    found, _ = recovered(count, B=range(1, 5), T=range(8, 65), L=range(1, 7), H=range(1, 9))
     assert isinstance(found, Formula)
     for b in range(1, 5):
         for t in range(8, 65, 3):

@@ -92,7 +92,7 @@ def _written(bound: Binding, module: Recorded, given: Given) -> Prediction | Non
     Raises :class:`AttnprofError` for complex numbers, which a product takes four real ones of, and where a user's
     fails, whatever with: what was measured is there all the same.
     """
-    dtypes = {tensor.dtype for tensor in (*module.parameters.values(), *given.inputs)}
+    dtypes = {*(weight.dtype for weight in module.parameters.values()), *(tensor.dtype for tensor in given.inputs)}
     if not bound.users and any(dtype.startswith("complex") for dtype in dtypes):
         raise UnpredictableError("closed forms are of real numbers, and it has complex ones")
     try:

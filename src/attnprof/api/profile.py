@@ -79,8 +79,8 @@ class Profile:
         """Mark the end of one step, of training or of generation, and name it if you like. Optional.
 
         From the first one on, steps that call the model alike are counted once; the others run bare and are
-        timed, see :func:`profile`. Steps with names are all counted, to be seen apart. ``tokens`` and ``samples`` are how many this step processed: with them
-        :attr:`Report.pace` has a rate.
+        timed, see :func:`profile`. Steps with names are all counted, to be seen apart. ``tokens`` and ``samples`` are
+        how many this step processed: with them :attr:`Report.pace` has a rate.
         """
         if type(tokens) is not int or type(samples) is not int or tokens < 0 or samples < 0:
             raise AttnprofError(f"step(tokens={tokens!r}, samples={samples!r}): both are whole numbers, 0 or more.")
