@@ -90,10 +90,11 @@ def _written(bound: Binding, module: Recorded, given: Given) -> Prediction | Non
     """What the formula of a class says of a call.
 
     Raises :class:`AttnprofError` for complex numbers, which a product takes four real ones of, and where a user's
-    fails, whatever with: what was measured is there all the same.
+    fails, whatever with: what was measured is there all the same. With real weights it is the products that are
+    real; complex inputs beside them are angles of positions, which only elementwise operations turn by.
     """
-    dtypes = {*(weight.dtype for weight in module.parameters.values()), *(tensor.dtype for tensor in given.inputs)}
-    if not bound.users and any(dtype.startswith("complex") for dtype in dtypes):
+    multiplied = tuple(module.parameters.values()) or given.inputs
+    if not bound.users and any(tensor.dtype.startswith("complex") for tensor in multiplied):
         raise UnpredictableError("closed forms are of real numbers, and it has complex ones")
     try:
         prediction = bound.write(module, given)

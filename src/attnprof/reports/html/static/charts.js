@@ -51,10 +51,13 @@ class Plot {
 }
 Plot.all = [];
 
-/** On paper every chart is there, seen or not. */
-window.addEventListener("beforeprint", () => {
+/** On paper every chart is there, seen or not, and no wider than a sheet of A4 between its margins: 180 mm. */
+function onPaper(width) {
   for (const plot of Plot.all) {
-    plot.near = true;
+    plot.box.style.maxWidth = width;
+    if (width) plot.near = true;
     plot.draw();
   }
-});
+}
+window.addEventListener("beforeprint", () => onPaper("180mm"));
+window.addEventListener("afterprint", () => onPaper(""));
