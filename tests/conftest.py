@@ -29,6 +29,7 @@ def torch_state() -> dict[str, Any]:
 
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
     return {
+        "torch functions": not torch._C._is_torch_function_all_disabled(),
         "dispatch modes": [type(mode).__name__ for mode in _get_current_dispatch_mode_stack()],
         "function modes": [type(mode).__name__ for mode in _get_current_function_mode_stack()],
         "module hooks": {name: len(getattr(module, name)) for name in _HOOKS},
@@ -53,6 +54,12 @@ def torch_state() -> dict[str, Any]:
         "excluded dispatch keys": str(torch._C._dispatch_tls_local_exclude_set()),
         "included dispatch keys": str(torch._C._dispatch_tls_local_include_set()),
     }
+
+
+@pytest.fixture(autouse=True)
+def the_same_width_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines break alike in every terminal, in none, and in the processes that tests are spread over."""
+    monkeypatch.setenv("COLUMNS", "120")
 
 
 @pytest.fixture(autouse=True)

@@ -122,5 +122,4 @@ def test_an_interrupt_at_any_line() -> None:
         assert str(after)
         gained = after.total.matmul_flops - before.total.matmul_flops
         assert gained == (2 + 3) * 2 * N * D * D, line  # two products forward, and no gradient for the input
-        assert not torch._C._is_torch_function_all_disabled(), line
     assert came > len(lines) // 2  # those that come in the end of a storage go unheard: torch's, not ours

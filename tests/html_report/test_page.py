@@ -88,7 +88,7 @@ def test_every_module_has_the_numbers_of_the_json(browser: Browser, gpt_page: Pa
         found.press("Columns", "Overview")
         found.page.set_viewport_size({"width": 760, "height": 1000})  # a sheet of A4, with margins
         found.page.emulate_media(media="print")
-        assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found.page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")  # charts follow the width
 
 
 #: What the rows of a table that are elements now show on hover, by column.
