@@ -111,6 +111,11 @@ def test_any_float_has_a_text(value: float) -> None:
     assert exactly(value)
 
 
+@given(st.integers(min_value=0, max_value=10**60))
+def test_half_of_any_number_keeps_its_half(value: int) -> None:
+    assert exactly(Fraction(2 * value + 1, 2)) == f"{value:,}.5"
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(9.996, "10.0"), (99.96, "100"), (0.9999, "1.00"), (1234.4, "1234"), (0, "0"), (2.5, "2.50")]
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Literal
 
@@ -149,8 +149,11 @@ def exactly(value: Number) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, Fraction):
-        whole = value.denominator == 1
-        return f"{value.numerator:,}" if whole else f"{Decimal(value.numerator) / Decimal(value.denominator):,f}"
+        if value.denominator == 1:
+            return f"{value.numerator:,}"
+        with localcontext() as context:
+            context.prec += len(str(value.numerator))  # as many digits behind the point, however many before it
+            return f"{Decimal(value.numerator) / Decimal(value.denominator):,f}"
     if not math.isfinite(value):
         return str(value)
     return f"{int(value):,}" if value == int(value) else f"{Decimal(repr(value)):,f}"
