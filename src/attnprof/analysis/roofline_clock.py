@@ -76,8 +76,8 @@ class Clock:
         taken, by the default rule.
         """
         own = self.arithmetic(op.cost)
-        traffic = (op.cost.bytes + op.unknown_bytes) * self._byte
-        launch = self._launch if op.cost or op.recompute or op.unknown_bytes else 0
+        traffic = op.moved * self._byte
+        launch = self._launch if op.does_work else 0
         without = max(own, traffic, launch)
         if not op.recompute:
             return OpTime(bound(own, traffic, launch), without)

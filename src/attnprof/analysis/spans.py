@@ -1,7 +1,8 @@
 """A run as spans of time: every op call that does work, the modules around it, the steps.
 
 With a device, a call takes its attainable time there and the calls follow each other: a timeline of what could be
-reached, not of what was measured. Without one there is no time, only order: every call is as long as any other.
+reached. Where layers were timed, they take their measured time, and the calls of a layer share it. Without
+either there is no time, only order: every call is as long as any other.
 Spans begin and end at whole nanoseconds, the sum before them rounded once, so that a parent's always
 holds its children's and no error adds up.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from attnprof.analysis import module_paths, steps
+from attnprof.analysis.measured_clock import MeasuredClock, phase_of
 from attnprof.analysis.roofline_clock import Clock, OpTime, kinds
 from attnprof.core.device import DeviceSpec
 from attnprof.core.roofline import Bound
@@ -30,7 +32,9 @@ class CallSpan:
     """Op call ``event`` of the trace, which did some work.
 
     ``attainable_ns`` (unrounded) and ``bound`` are None without a device, and so is the bound of a call for whose
-    work the device states no rate. The call stands for ``times`` calls: its own, and those of steps like its own.
+    work the device states no rate. ``flops_per_s`` is the rate of the call by its attainable time, or that of its
+    whole layer by measured time; None where there is no time. The call stands for ``times`` calls: its own,
+    and those of steps like its own.
     """
 
     event: int
@@ -41,6 +45,7 @@ class CallSpan:
     stop: int
     bound: Bound | None
     attainable_ns: float | None
+    flops_per_s: float | None
     times: int
 
 
@@ -75,7 +80,8 @@ class Spans:
     """A run on a timeline that begins at 0 ns.
 
     ``starts[e]`` is when op call ``e`` begins; the last entry is the end. ``free`` calls do no work and
-    have no span; ``left_out`` calls came after as many as a timeline holds.
+    have no span; ``left_out`` calls came after as many as a timeline holds. ``measured`` is the clock of a timeline of
+    measured time.
     """
 
     calls: Sequence[CallSpan]
@@ -84,46 +90,63 @@ class Spans:
     starts: Sequence[int]
     free: int
     left_out: int
+    measured: MeasuredClock | None = None
 
 
-def spans(trace: Trace, priced: Sequence[PricedOp], device: DeviceSpec | None, most: int = MOST) -> Spans:
+def spans(
+    trace: Trace, priced: Sequence[PricedOp], device: DeviceSpec | None, most: int = MOST, measured: bool = False
+) -> Spans:
     """The timeline of a trace whose signature ``i`` has the price ``priced[i]``, of its first ``most`` calls.
 
-    Steps that were not counted because one like them was are not drawn again. Raises :class:`AttnprofError` for
-    a device with a rate that is not positive.
+    By attainable time on the device; where it is ``measured``, by the time of the layers, of which a call has a share
+    like its attainable time or, without a device, its traffic. Steps that were not counted because one like
+    them was are not drawn again. Raises :class:`AttnprofError` for a device with a rate that is not positive, and for
+    measured time of a trace whose layers were not timed.
     """
     clock = None if device is None else Clock(device, kinds(priced))
     times = None if clock is None else [clock.op(op) for op in priced]
-    works = [bool(op.cost or op.recompute or op.unknown_bytes) for op in priced]
+    lengths = [UNIT_NS] * len(priced) if times is None else [took.own + took.again for took in times]
+    works = [op.does_work for op in priced]
     per_second = 10**9 if clock is None else clock.per_second
+    layers = None
+    if measured:
+        layers = MeasuredClock(trace, priced, [op.moved for op in priced] if times is None else lengths)
 
     repeated = _repeated(trace)
     calls: list[CallSpan] = []
-    starts, free, ticks = [0], 0, 0
+    starts, free, ticks, now = [0], 0, 0, 0
     for event, signature in enumerate(trace.event_signatures):
         if works[signature]:
             if len(calls) == most:
                 break
             scope = trace.scopes[trace.event_scopes[event]]
+            phase = phase_of(scope.phase)
             took = None if times is None else times[signature]
-            length = UNIT_NS if took is None else took.own + took.again
-            ticks += length
+            attainable = None if took is None else lengths[signature] * 10**9 / per_second
+            if layers is None:
+                ticks += lengths[signature]
+                now = _nanoseconds(ticks, per_second)
+                rate = priced[signature].flops / attainable * 1e9 if attainable else None
+            else:
+                share = layers.next_call((scope.module, phase), signature)
+                now, rate = now + share.ns, share.flops_per_s
             calls.append(
                 CallSpan(
                     event,
                     signature,
                     scope.module,
-                    "optimizer" if scope.phase == "optimizer_init" else scope.phase,
+                    phase,
                     starts[-1],
-                    _nanoseconds(ticks, per_second),
+                    now,
                     _bound(took),
-                    None if took is None else length * 10**9 / per_second,
+                    attainable,
+                    rate,
                     repeated[event],
                 )
             )
         else:
             free += 1
-        starts.append(_nanoseconds(ticks, per_second))
+        starts.append(now)
     drawn = len(starts) - 1
     return Spans(
         calls,
@@ -132,6 +155,7 @@ def spans(trace: Trace, priced: Sequence[PricedOp], device: DeviceSpec | None, m
         starts,
         free,
         sum(works[signature] for signature in trace.event_signatures[drawn:]),
+        layers,
     )
 
 

@@ -102,15 +102,19 @@ class Report(_Report):
 
         save(self, path, Units.parse(units))
 
-    def to_trace(self, path: str | os.PathLike[str], *, device: str | DeviceSpec | None = None) -> None:
+    def to_trace(
+        self, path: str | os.PathLike[str], *, device: str | DeviceSpec | None = None, time: str | None = None
+    ) -> None:
         """Write the run as a Chrome trace (.json or .json.gz) for ui.perfetto.dev.
 
-        Op calls take their attainable time on ``device``, or on the first of the report's; without any they are shown
-        in order, without time. Raises :class:`AttnprofError` where no such file can be written.
+        ``time`` is ``"attainable"``, the least of each op call on ``device`` or on the first of the report's, or
+        ``"measured"``, that of the modules, whose op calls share it. Without it, time is measured where layers were
+        timed, else attainable where there is a device; else op calls are in order, without time. Raises
+        :class:`AttnprofError` for a time that the run does not have, and where no such file can be written.
         """
         from attnprof.reports.trace_events import save
 
-        save(self, path, self._one(device))
+        save(self, path, self._one(device), time)
 
     def to_flame(
         self, path: str | os.PathLike[str], weight: str = "flops", *, device: str | DeviceSpec | None = None

@@ -91,8 +91,18 @@ Trace = Annotated[
     typer.Option(
         "--trace",
         metavar="FILE",
-        help="Write a Chrome trace (.json or .json.gz) for ui.perfetto.dev: op calls and modules by their least time "
-        "on the first --device, or without one in order alone; live memory and FLOP/s as counters.",
+        help="Write a Chrome trace (.json or .json.gz) for ui.perfetto.dev: op calls and modules on a timeline, live "
+        "memory and FLOP/s as counters.",
+        show_default=False,
+    ),
+]
+TraceTime = Annotated[
+    str | None,
+    typer.Option(
+        "--trace-time",
+        metavar="attainable|measured",
+        help="The time of the --trace: the least of each op on the first --device, or as --time measured the layers. "
+        "Default: measured where there is one, else attainable, without a --device order alone.",
         show_default=False,
     ),
 ]

@@ -57,6 +57,7 @@ class Outputs:
         plot: Path | None = None,
         html: Path | None = None,
         trace: Path | None = None,
+        trace_time: str | None = None,
         flame: Path | None = None,
         weight: str | None = None,
         devices: tuple[DeviceSpec, ...] = (),
@@ -80,7 +81,10 @@ class Outputs:
             found.append(_page("--html", html, view))
         if trace is not None:
             trace_events.check(trace)
-            found.append(Output("--trace", trace, api.Report.to_trace))
+            trace_events.check_time(trace_time, devices)
+            found.append(Output("--trace", trace, lambda report, path: report.to_trace(path, time=trace_time)))
+        elif trace_time is not None:
+            raise AttnprofError("--trace-time is the time of a timeline: name its file with --trace FILE.")
         if flame is not None:
             weighed = weight or "flops"
             flames.check(flame, weighed, devices[0] if devices else None)

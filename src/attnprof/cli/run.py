@@ -56,6 +56,7 @@ def run(
     plot: options.Plot = None,
     html: options.Html = None,
     trace: options.Trace = None,
+    trace_time: options.TraceTime = None,
     flame: options.Flame = None,
     weight: options.Weight = None,
     generate: options.Generate = None,
@@ -122,6 +123,7 @@ def run(
         plot=plot,
         html=html,
         trace=trace,
+        trace_time=trace_time,
         flame=flame,
         weight=weight,
         devices=devices,
@@ -145,6 +147,8 @@ def run(
         if training:
             raise AttnprofError("generation runs in evaluation mode: leave out --train.")
     steps = layer_times.check(time if time_steps is None else time_steps, fake=fake, generate=generate is not None)
+    if trace_time == "measured" and not steps:
+        raise AttnprofError("--trace-time measured needs the time of the layers: add --time.")
     torch.manual_seed(seed)
     at = sized.Targets(
         target_text,

@@ -45,3 +45,18 @@ class PricedOp:
     cost: Cost = ZERO
     recompute: Cost = ZERO
     unknown_bytes: int = 0
+
+    @property
+    def does_work(self) -> bool:
+        """Whether a call computes or moves anything, as far as anybody knows: views and empty tensors do not."""
+        return bool(self.cost or self.recompute or self.unknown_bytes)
+
+    @property
+    def moved(self) -> int:
+        """Bytes of traffic of a call, those of the default rule among them."""
+        return self.cost.bytes + self.unknown_bytes
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of a call, what it does again among them."""
+        return self.cost.flops + self.recompute.flops

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from attnprof.analysis import module_paths
+from attnprof.analysis.measured_clock import MeasuredClock
 from attnprof.analysis.report import PHASES, Report
 from attnprof.analysis.spans import MOST, UNIT_NS, CallSpan, ModuleSpan, Spans, StepSpan, spans
 from attnprof.core.device import DeviceSpec
-from attnprof.core.errors import AttnprofError
+from attnprof.core.errors import AttnprofError, closest
 from attnprof.core.memory import KINDS
 from attnprof.core.tensor import TensorMeta
 from attnprof.reports.files import check_writable, write_bytes
@@ -33,6 +34,8 @@ _Placed = tuple[int, int, int, _Event]
 #: The process and, in it, the track of the steps; those of the phases follow.
 _PID, _STEPS = 1, 1
 _TRACKS = {phase: number for number, phase in enumerate(PHASES, _STEPS + 1)}
+#: The times that a trace can have.
+TIMES = ("attainable", "measured")
 #: Tensors that a call lists: fused optimizers take hundreds.
 _TENSORS = 16
 
@@ -48,13 +51,25 @@ def check(path: str | os.PathLike[str]) -> Path:
     return check_writable(target)
 
 
-def save(report: Report, path: str | os.PathLike[str], device: DeviceSpec | None = None) -> Path:
-    """Write the trace of a run, by its attainable time on a device or, without one, in order alone.
+def check_time(by: str | None, devices: Sequence[DeviceSpec]) -> None:
+    """Raises :class:`AttnprofError` for a time that is not known, and for attainable time without a device."""
+    if by is not None and by not in TIMES:
+        raise AttnprofError(f'a trace has time that is {" or ".join(TIMES)}, not "{by}".{closest(by, TIMES)}')
+    if by == "attainable" and not devices:
+        raise AttnprofError("attainable time is the least on a device: name one, such as h100-sxm.")
 
-    The same run gives the same bytes. Errors are those of :func:`check`.
+
+def save(
+    report: Report, path: str | os.PathLike[str], device: DeviceSpec | None = None, time: str | None = None
+) -> Path:
+    """Write the trace of a run, by ``attainable`` time on a device or by ``measured`` time of its layers.
+
+    Without a word of ``time``, it is measured where layers were timed, else attainable where there is a device, and
+    else order alone. The same run gives the same bytes. Errors are those of :func:`check` and
+    :func:`check_time`, and measured time where no layer was timed.
     """
     target = check(path)
-    content = dumps(report, device).encode("utf-8")
+    content = dumps(report, device, time=time).encode("utf-8")
     if target.suffix.lower() == ".gz":
         packed = io.BytesIO()
         with gzip.GzipFile("", "wb", 9, packed, mtime=0) as file:
@@ -63,9 +78,11 @@ def save(report: Report, path: str | os.PathLike[str], device: DeviceSpec | None
     return write_bytes(target, content)
 
 
-def dumps(report: Report, device: DeviceSpec | None = None, most: int = MOST) -> str:
+def dumps(report: Report, device: DeviceSpec | None = None, most: int = MOST, time: str | None = None) -> str:
     """The trace as JSON, one event per line, of the first ``most`` op calls that do work."""
-    found = spans(report.trace, report.priced, device, most)
+    check_time(time, () if device is None else (device,))
+    measured = report.trace.layer_times is not None if time is None else time == "measured"
+    found = spans(report.trace, report.priced, device, most, measured)
     other = json.dumps(_about(report, found, device), ensure_ascii=False, indent=1)
     lines = ",\n".join(_lines(report, found, device))
     return f'{{"displayTimeUnit": "ns",\n"otherData": {other},\n"traceEvents": [\n{lines}\n]}}\n'
@@ -75,7 +92,7 @@ def _lines(report: Report, found: Spans, device: DeviceSpec | None) -> Iterator[
     """Names of the tracks, then everything in order of time, what is around before what is in it."""
     encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     yield from map(encode, _names(report, found, device))
-    drawn = chain(_slices(report, found), _memory(report, found), () if device is None else _rates(report, found.calls))
+    drawn = chain(_slices(report, found), _memory(report, found), _rates(found.calls))
     placed = [((start, -length, depth), encode(event)) for start, length, depth, event in drawn]
     placed.sort(key=lambda pair: pair[0])
     yield from (line for _, line in placed)
@@ -83,7 +100,9 @@ def _lines(report: Report, found: Spans, device: DeviceSpec | None) -> Iterator[
 
 def _names(report: Report, found: Spans, device: DeviceSpec | None) -> Iterator[_Event]:
     model = report.trace.modules[0].class_name or "run"
-    how = f"attainable time on {device.id}" if device is not None else "in order, without time"
+    how = "in order, without time" if device is None else f"attainable time on {device.id}"
+    if found.measured is not None:
+        how = f"measured time on {report.trace.meta.get('timed_on') or found.measured.times.clock}"
     yield _named("process_name", 0, f"{model}, {how}")
     ran = {call.phase for call in found.calls}
     tracks = ([(_STEPS, "steps")] if found.steps else []) + [(_TRACKS[p], p) for p in PHASES if p in ran]
@@ -200,18 +219,15 @@ def _memory(report: Report, found: Spans) -> Iterator[_Placed]:
         yield _mark("peak of live memory", found.starts[peak.event], args)
 
 
-def _rates(report: Report, calls: Sequence[CallSpan]) -> Iterator[_Placed]:
-    """A counter of FLOP/s, whenever it changes: those of a call over its own time, and 0 after the last."""
+def _rates(calls: Sequence[CallSpan]) -> Iterator[_Placed]:
+    """A counter of FLOP/s, whenever it changes, and 0 after the last."""
     rate, end = 0.0, 0
     for call in calls:
-        if call.stop == call.start or not call.attainable_ns:
+        if call.stop == call.start or call.flops_per_s is None:
             continue
-        priced = report.priced[call.signature]
-        flops = priced.cost.flops + priced.recompute.flops
-        now = flops / call.attainable_ns * 1e9
-        if now != rate:
-            yield _counter("FLOP/s", call.start, {"FLOP/s": now})
-        rate, end = now, call.stop
+        if call.flops_per_s != rate:
+            yield _counter("FLOP/s", call.start, {"FLOP/s": call.flops_per_s})
+        rate, end = call.flops_per_s, call.stop
     if rate:
         yield _counter("FLOP/s", end, {"FLOP/s": 0})
 
@@ -219,7 +235,9 @@ def _rates(report: Report, calls: Sequence[CallSpan]) -> Iterator[_Placed]:
 def _about(report: Report, found: Spans, device: DeviceSpec | None) -> _Event:
     """What a reader has to know of the trace as a whole."""
     notes = [*report.notes]
-    if device is None:
+    if found.measured is not None:
+        clock = _measured(found.measured, device)
+    elif device is None:
         clock = f"No time: every op call is {UNIT_NS} ns long, in the order they ran. A device gives them times."
     else:
         clock = (
@@ -235,11 +253,31 @@ def _about(report: Report, found: Spans, device: DeviceSpec | None) -> _Event:
         "op calls shown": len(found.calls),
         "op calls without work (views, allocations), not shown": found.free,
     }
+    if found.measured is not None:
+        times = found.measured.times
+        about |= {
+            "step under the profiler, ns": times.profiled.median_ns,
+            "gradient accumulation, ns, not shown": times.accumulation.median_ns,
+            "between ops, ns, not shown": times.unattributed.median_ns,
+            "modules whose op calls do no work, ns, not shown": found.measured.without_work_ns,
+        }
     if found.left_out:
         about["op calls left out, after as many as a viewer holds"] = found.left_out
     if report.trace.repeats:
         about["repeated"] = "Steps like a counted one are not drawn again: `times` says how many a call stands for."
     return {**about, "notes": [printable(note) for note in notes]}
+
+
+def _measured(clock: MeasuredClock, device: DeviceSpec | None) -> str:
+    """What is measured of a timeline, and what is not."""
+    steps = clock.times.profiled.count
+    of = "1 profiled step" if steps == 1 else f"{steps} profiled steps"
+    share = "traffic" if device is None else f"attainable time on {device.id}"
+    return (
+        f"Measured time of modules: what a module ran itself in a phase takes the median of {of}. Op calls were not "
+        f"timed one by one: those of a module in a phase share its time in proportion to their {share}, one after the "
+        "other. FLOP/s are those of a module in a phase as a whole."
+    )
 
 
 def _microseconds(nanoseconds: int) -> int | float:
