@@ -160,6 +160,7 @@ def test_every_cuda_forward_costs_the_same_products() -> None:
         run_op("_scaled_dot_product_flash_attention", q, k, v),
         run_op("_scaled_dot_product_efficient_attention", q, k, v, None, True),
         run_op("_scaled_dot_product_cudnn_attention", q, k, v, None, True),
+        run_op("_scaled_dot_product_fused_attention_overrideable", q, k, v),  # of other accelerators
         run_op("_flash_attention_forward", *first, None, None, t, s, 0.0, False, False),
         run_op("_efficient_attention_forward", *first, None, None, None, None, None, 0.0, 0, True),
     ]

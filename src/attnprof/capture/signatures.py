@@ -35,6 +35,9 @@ _CONTENTS = {
     "aten._efficient_attention_backward": ("cu_seqlens_q", "cu_seqlens_k"),
     "aten._cudnn_attention_forward": ("cum_seq_q", "cum_seq_kv"),
     "aten._cudnn_attention_backward": ("cum_seq_q", "cum_seq_k"),
+    "torch_attn._varlen_attn": ("cu_seq_q", "cu_seq_k", "seqused_k"),
+    "torch_attn._varlen_attn_out": ("cu_seq_q", "cu_seq_k", "seqused_k"),
+    "torch_attn._varlen_attn_backward": ("cu_seq_q", "cu_seq_k"),
 }
 
 #: Ops whose output shapes depend on contents though torch's tags do not say so.
@@ -256,7 +259,7 @@ class _Describer:
 
 def _registered_flops(func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> Declared | None:
     """FLOPs of ops outside torch whose author used ``torch.utils.flop_counter.register_flop_formula``."""
-    if name.startswith(("aten.", "prims.", "prim.")):
+    if name.startswith(("aten.", "prims.", "prim.", "torch_attn.")):
         return None
     from torch.utils.flop_counter import flop_registry
 

@@ -10,7 +10,7 @@ Masks do not reduce the count: ``useful`` does, where the pattern is known (caus
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
@@ -32,6 +32,8 @@ _FORWARD = (
     "aten._efficient_attention_forward",
     "aten._cudnn_attention_forward",
     "aten._triton_scaled_dot_attention",
+    "torch_attn._varlen_attn",  # torch.nn.attention.varlen
+    "torch_attn._varlen_attn_out",
 )
 _BACKWARD = (
     "aten._scaled_dot_product_flash_attention_backward",
@@ -42,11 +44,12 @@ _BACKWARD = (
     "aten._flash_attention_backward",
     "aten._efficient_attention_backward",
     "aten._cudnn_attention_backward",
+    "torch_attn._varlen_attn_backward",
 )
 #: Operands laid out [batch, sequence, head, width] (packed: [tokens, head, width]); the others put heads first.
-_SEQUENCE_FIRST = ("aten._flash_attention", "aten._efficient_attention")
+_SEQUENCE_FIRST = ("aten._flash_attention", "aten._efficient_attention", "torch_attn._varlen_attn")
 #: Ops whose causal mask ends at the last query and key (bottom right) when T != S; the others start at the first.
-_BOTTOM_RIGHT = ("aten._flash_attention", "aten._scaled_dot_product_flash_attention")
+_BOTTOM_RIGHT = ("aten._flash_attention", "aten._scaled_dot_product_flash_attention", "torch_attn._varlen_attn")
 
 free(("aten._fused_sdp_choice",), "picks a backend; computes nothing")
 
@@ -103,6 +106,12 @@ def _lengths(ends: TensorMeta | None) -> list[int] | None:
     return [end - start for start, end in pairwise(ends.values)]
 
 
+def _used(op: OpSignature) -> tuple[int, ...] | None:
+    """How many keys of each slot of a cache are in use, where that was given and its values recorded."""
+    used = op.maybe("seqused_k") or op.maybe("seqlen_k")
+    return None if used is None else used.values
+
+
 def problems(op: OpSignature) -> list[Problem]:
     """The attention problems of one call."""
     q, k = op.tensor("q" if "q" in op else "query"), op.tensor("k" if "k" in op else "key")
@@ -112,31 +121,33 @@ def problems(op: OpSignature) -> list[Problem]:
             raise ValueError(f"the pieces of {q} and {k} are not [heads, length, width]")
         return [Problem(a[0], a[1], b[1]) for a, b in zip(queries, keys, strict=True)]
     sequence_first = op.packet.startswith(_SEQUENCE_FIRST)
-    packed_q = op.maybe("cum_seq_q") or op.maybe("cu_seqlens_q")
-    packed_k = op.maybe("cum_seq_k") or op.maybe("cum_seq_kv") or op.maybe("cu_seqlens_k")
+    packed_q = op.maybe("cum_seq_q") or op.maybe("cu_seqlens_q") or op.maybe("cu_seq_q")
+    packed_k = next(filter(None, map(op.maybe, ("cum_seq_k", "cum_seq_kv", "cu_seqlens_k", "cu_seq_k"))), None)
     if packed_q is not None and (sequence_first or len(q.shape) == 3):
         return _packed(op, q, k, packed_q, packed_k)
     *batch, axis_1, axis_2, _ = q.shape
     heads, t = (axis_2, axis_1) if sequence_first else (axis_1, axis_2)
     s = k.shape[-3] if sequence_first else k.shape[-2]
-    used = op.maybe("seqused_k") or op.maybe("seqlen_k")
-    if used is not None and used.values is not None:
-        return [Problem(heads, t, length) for length in used.values]
+    used = _used(op)
+    if used is not None:
+        return [Problem(heads, t, length) for length in used]
     return [Problem(prod(batch) * heads, t, s)]
 
 
 def _packed(
     op: OpSignature, q: TensorMeta, k: TensorMeta, ends_q: TensorMeta, ends_k: TensorMeta | None
 ) -> list[Problem]:
-    """Sequences laid end to end. Without the ends' values (fake tensors): as if all had the mean length."""
+    """Sequences laid end to end. Without the ends' values (fake tensors): as if all had the mean length (paged keys:
+    the longest)."""
     heads, tokens_q, tokens_k = q.shape[-2], q.shape[-3], k.shape[-3]
     queries, keys = _lengths(ends_q), _lengths(ends_k or ends_q)
-    used = op.maybe("seqused_k") or op.maybe("seqlen_k")
-    if used is not None and used.values is not None:
-        keys = list(used.values)
+    used = _used(op)
+    if used is not None:
+        keys = list(used)
     if queries is None or keys is None:
         count = max(ends_q.numel - 1, 1)
-        return [Problem(heads * count, tokens_q // count, tokens_k // count)]
+        paged = op.maybe("block_table") is not None  # the keys are a pool of pages
+        return [Problem(heads * count, tokens_q // count, int(op.number("max_k")) if paged else tokens_k // count)]
     return [Problem(heads, t, s) for t, s in zip(queries, keys, strict=True)]
 
 
@@ -151,10 +162,14 @@ def band(op: OpSignature) -> Band | None:
     window = int(op.number("window_size"))
     if window > 0 and kind:
         left = window - 1
-    if op.number("window_size_left", -1) >= 0:
-        left = int(op.number("window_size_left"))
-    if op.number("window_size_right", -1) >= 0 and right is None:
-        right = int(op.number("window_size_right"))
+    sides = op.ints("window_size")  # of torch.nn.attention.varlen; a number is one width
+    before, after = (
+        sides if len(sides) == 2 else (op.number("window_size_left", -1), op.number("window_size_right", -1))
+    )
+    if before >= 0:
+        left = int(before)
+    if after >= 0 and right is None:
+        right = int(after)
     return None if left is None and right is None else Band(left, right, bottom_right)
 
 
@@ -247,10 +262,11 @@ def attention_backward(op: OpSignature) -> Work:
 def attention_traffic(op: OpSignature) -> tuple[int, int]:
     """What a tiled kernel must move: Q, K, V (key heads unrepeated), the mask and the ends; O and the logsumexp.
 
-    The random state of dropout and debugging outputs are not counted.
+    Of a cache with sequences shorter than their slots, the rows in use. The random state of dropout and debugging
+    outputs are not counted.
     """
     out = [op.tensor("out")] if "out" in op.mutated else []
-    reads = [t for name, _ in op.args if name not in ("out", "dropout_mask") for t in op.tensors(name)]
+    reads = [t for name, _ in op.args if name not in ("out", "dropout_mask") for t in _in_use(op, name)]
     return distinct_bytes(reads), distinct_bytes([*out, *_tensors(op.outputs[: 1 if out else 2])])
 
 
@@ -260,6 +276,14 @@ def attention_backward_traffic(op: OpSignature) -> tuple[int, int]:
     skipped = ("philox_seed", "philox_offset", "rng_state", "unused")
     reads = [t for name, _ in op.args if name not in skipped for t in op.tensors(name)]
     return distinct_bytes(reads), distinct_bytes(_tensors(op.outputs[:4]))
+
+
+def _in_use(op: OpSignature, name: str) -> list[TensorMeta]:
+    used = _used(op)
+    if used is None or name not in ("k", "key", "v", "value"):
+        return list(op.tensors(name))
+    *_, heads, width = op.tensor(name).shape
+    return [replace(op.tensor(name), shape=(sum(used), heads, width), stride=(heads * width, width, 1))]
 
 
 def _tensors(values: Iterable[object]) -> list[TensorMeta]:
