@@ -165,6 +165,8 @@ def test_numpy_reads_the_numbers() -> None:
 def test_latex_of_letters() -> None:
     assert in_latex("\u03b1–\u03b2 × 中é") == r"$\alpha$--$\beta$ $\times$ \textbackslash{}u4e2d\'{e}"
     assert in_latex("çÅßþ") == r"\c{c}\r{A}\ss{}\textbackslash{}xfe"
+    assert in_latex("''a`` ,, ?`b `c'") == "'{}'a`{}` ,{}, ?{}`b `c'"  # no ligature makes another character of two
+    assert in_latex("---") == "-{}-{}-"
     assert in_latex("--[x]*") == r"-{}-{[}x]{*}"
 
 

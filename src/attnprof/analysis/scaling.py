@@ -15,6 +15,7 @@ from attnprof.analytic.text import plain
 from attnprof.claims.growth import degree, leading
 from attnprof.claims.monomials import UnsettledError
 from attnprof.core.errors import AttnprofError
+from attnprof.core.latex_symbols import between_factors, symbol_in_latex
 from attnprof.recovery.outcome import DataDependent, Formula, Outcome
 from attnprof.recovery.scaling import Scaling
 
@@ -167,8 +168,8 @@ def class_of(expression: Expr) -> str:
 
 def in_latex(expression: Expr) -> str:
     """Symbols of several letters upright, as one."""
-    names = {s: rf"\mathrm{{{s.name}}}" for s in expression.free_symbols if len(s.name) > 1}
-    return str(sympy.latex(expression, symbol_names=names))
+    names = {s: symbol_in_latex(s.name) for s in expression.free_symbols}
+    return str(sympy.latex(expression, symbol_names=names, mul_symbol=between_factors(s.name for s in names)))
 
 
 def own_parts(scaling: Scaling, at: Sizes) -> dict[str, Expr]:

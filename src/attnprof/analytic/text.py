@@ -13,6 +13,7 @@ from sympy.printing.str import StrPrinter
 
 from attnprof.analytic.growth import leading
 from attnprof.analytic.prediction import KINDS, PHASES, Kind, Phase, Prediction, Quantity, Term
+from attnprof.core.latex_symbols import between_factors, symbol_in_latex
 from attnprof.core.units import Kind as Unit
 from attnprof.core.units import Units
 
@@ -206,8 +207,9 @@ def _align(label: str, terms: list[Term], total: Expr, useful: Expr | None) -> s
 
 def _latex(expression: Expr) -> str:
     """Symbols of several letters as one: H_{kv}, d_h as papers write them, others upright."""
-    names = {s: _NAMES.get(s.name, rf"\mathrm{{{s.name}}}") for s in expression.free_symbols if len(s.name) > 1}
-    return str(sympy.latex(expression, symbol_names=names))
+    names = {s: _NAMES.get(s.name) or symbol_in_latex(s.name) for s in expression.free_symbols}
+    space = between_factors(s.name for s in names if s.name not in _NAMES)
+    return str(sympy.latex(expression, symbol_names=names, mul_symbol=space))
 
 
 def _label(quantity: Quantity, phase: Phase) -> str:

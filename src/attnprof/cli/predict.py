@@ -53,7 +53,7 @@ def predict(
             metavar="uniform|amp", help="Parameters, gradients and Adam's state in bytes.", show_default=False
         ),
     ] = None,
-    latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="As LaTeX (needs amsmath).")] = False,
     units: options.UnitsText = "decimal",
     config: Annotated[
         Path | None,

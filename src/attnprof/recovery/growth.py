@@ -7,6 +7,7 @@ from sympy import latex as to_latex
 
 from attnprof.analytic.symbols import CeilLog2, FloorLog2
 from attnprof.analytic.symbols import symbol as named
+from attnprof.core.latex_symbols import between_factors, symbol_in_latex
 
 #: Where a crossing of what is no polynomial is looked for.
 _FAR = 2**62
@@ -91,5 +92,6 @@ def _order(term: Expr, x: Symbol) -> tuple[Expr, Expr]:
 
 
 def latex(expression: Expr) -> str:
-    """The expression in LaTeX."""
-    return str(to_latex(expression))
+    """The expression in LaTeX, each symbol as one, however it is called."""
+    names = {s: symbol_in_latex(s.name) for s in expression.free_symbols}
+    return str(to_latex(expression, symbol_names=names, mul_symbol=between_factors(s.name for s in names)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -76,11 +77,13 @@ _ACCENTS = {
     "\u0327": "c",
 }
 
+#: What would become another character together with what follows: dashes, quotes, the marks of Spanish.
+_LIGATURE = re.compile(r"-(?=-)|'(?=')|`(?=`)|,(?=,)|[?!](?=`)")
+
 
 def in_latex(text: str) -> str:
     """The text as LaTeX shows it, in ASCII; a character that not every engine has, as its escape: ``\\u4e2d``."""
-    # two or three hyphens would become a dash
-    return "".join(map(_escaped, printable(text))).replace("--", "-{}-").replace("--", "-{}-").replace("\0", "--")
+    return _LIGATURE.sub(r"\g<0>{}", "".join(map(_escaped, printable(text)))).replace("\0", "--")
 
 
 def _escaped(character: str) -> str:
