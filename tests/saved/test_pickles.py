@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import nn
 
 import attnprof
 from attnprof.core.errors import AttnprofError
+from attnprof.saved import weights
 
 
 @pytest.fixture
@@ -160,8 +162,23 @@ def test_a_class_that_cannot_be_found(pickled: Path, tmp_path: Path) -> None:
 
 def test_trust_does_not_make_weights_a_model(tmp_path: Path) -> None:
     torch.save({"model": torch.Generator}, tmp_path / "a.pt")
-    with pytest.raises(AttnprofError, match="holds a pickled dict, not a model"):
+    with pytest.raises(AttnprofError, match=r"holds a pickled dict, not a model: --model file.py:build names"):
         attnprof.load_model(tmp_path / "a.pt", trust_pickle=True)
+    torch.save(torch.Generator, tmp_path / "b.pt")
+    with pytest.raises(AttnprofError, match="not a model: save the model, or its state_dict alone"):
+        attnprof.load_model(tmp_path / "b.pt", trust_pickle=True, model=lambda: nn.Linear(2, 2))
+
+
+def test_a_trusted_checkpoint_may_hold_more_than_weights(tmp_path: Path) -> None:
+    """Both ways that the refusal names lead on."""
+    path = tmp_path / "a.pt"
+    torch.save({"state_dict": nn.Linear(4, 2).state_dict(), "best": numpy.float64(0.5)}, path)
+    with pytest.raises(AttnprofError, match=r"calls numpy.*scalar.*--trust-pickle"):
+        attnprof.load_model(path, model=lambda: nn.Linear(4, 2))
+    model = nn.Linear(4, 2)
+    loaded = attnprof.load_model(path, model=model, trust_pickle=True)
+    assert loaded.model is model
+    assert torch.equal(model.weight, torch.load(path, weights_only=False)["state_dict"]["weight"])
 
 
 def replaced(path: Path, change: Callable[[str, bytes], bytes | None]) -> Path:
@@ -447,3 +464,64 @@ def test_weights_without_a_byte_are_not_made_up(program: Path, marker: Path) -> 
         return content
 
     assert_refused(replaced(program, change), marker, "has a size but no bytes")
+
+
+# What no harmful function is needed for
+
+
+def zipped(path: Path, value: Any) -> Path:
+    """A file as torch.save writes it, of a pickle that torch.save would not write."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(value, 2))
+        archive.writestr("archive/version", "3\n")
+    return path
+
+
+@pytest.mark.parametrize("made", [bytearray, torch.Tensor, torch.UntypedStorage, torch.FloatTensor])
+def test_memory_is_not_made_of_a_number(tmp_path: Path, made: Callable[..., Any]) -> None:
+    """A terabyte, of a file of a few hundred bytes."""
+    path = zipped(tmp_path / "model.pt", {"weight": Attack(made, 10**12)})
+    with pytest.raises(AttnprofError, match=r"which is not loaded|is a pickle that calls|is a pickled model"):
+        weights.read(path)
+    before = torch._weights_only_unpickler._get_allowed_globals
+    with pytest.raises(AttnprofError):
+        attnprof.load_model(path, model=lambda: nn.Linear(2, 2))
+    assert torch._weights_only_unpickler._get_allowed_globals is before
+
+
+def test_what_the_restricted_unpickler_knows_is_read(tmp_path: Path) -> None:
+    """Protocol 2 calls these by the names of Python 2."""
+    beside = {"set": {1}, "bytes": b"ab", "bytearray": bytearray(b"ab"), "complex": 1j, "size": torch.Size([2])}
+    torch.save({"weight": torch.zeros(2, 2), "bias": torch.zeros(2), **beside}, tmp_path / "model.pt")
+    loaded = attnprof.load_model(tmp_path / "model.pt", model=lambda: nn.Linear(2, 2))
+    assert loaded.notes == (f"Left out: {', '.join(beside)}.",)
+
+
+def test_tables_without_an_end(tmp_path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["again"] = endless
+    doubled: dict[str, Any] = {}
+    for _ in range(60):  # 2**60 tables to who walks through them
+        doubled = {"a": doubled, "b": doubled}
+    for value in (endless, doubled):
+        with pytest.raises(AttnprofError, match="holds tables in tables"):
+            weights.read(zipped(tmp_path / "model.pt", value))
+
+
+def test_a_refusal_is_pytorchs_reason_without_its_advice(tmp_path: Path) -> None:
+    """A shard is read by the restricted unpickler alone."""
+    torch.save(nn.Linear(2, 2), tmp_path / "model.bin")
+    (tmp_path / "index.json").write_text('{"weight_map": {"weight": "model.bin"}}')
+    with pytest.raises(AttnprofError) as caught:
+        weights.read(tmp_path / "index.json")
+    assert "torch.nn.modules.linear.Linear" in str(caught.value)
+    assert "--trust-pickle" in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_memory_is_not_made_of_a_number_in_example_inputs(program: Path, marker: Path) -> None:
+    def change(member: str, content: bytes) -> bytes:
+        attack = Attack(bytearray, 10**12)
+        return saved_bytes(((attack,), {})) if member.startswith("data/sample_inputs/") else content
+
+    assert_refused(replaced(program, change), marker)

@@ -19,6 +19,7 @@ from attnprof.saved.exported_checks import check, check_tensors
 from attnprof.saved.exported_trees import UnsafeError
 from attnprof.saved.loaded import Loaded
 from attnprof.saved.program import Program
+from attnprof.saved.restricted import bounded
 
 #: The graph in an archive of PyTorch 2.7 and before.
 _OLD_GRAPH = "serialized_exported_program.json"
@@ -49,7 +50,7 @@ def read(path: Path, *, trust_pickle: bool) -> ExportedProgram:
     """What ``torch.export.load`` returns, once it is known that loading it runs nothing."""
     try:
         _check(path, trust_pickle)
-        with _quiet(), _restricted(trust_pickle):
+        with _quiet(), _restricted(trust_pickle), bounded():
             return torch.export.load(path)
     except AttnprofError as error:
         message = str(error)

@@ -92,9 +92,9 @@ def open_saved(path: str | Path, opening: Opening | None = None) -> Loaded:
     from attnprof.saved import pickles, weights
 
     if kind in (Kind.TORCH_SAVE, Kind.TORCH_SAVE_LEGACY):
-        model = pickles.whole_model(path, trust_pickle=opening.trust_pickle)
+        model = pickles.whole_model(path, trust_pickle=opening.trust_pickle, or_weights=opening.build is not None)
         if model is not None:
             return Loaded(model)
     if opening.build is None:
         raise AttnprofError(f"{path} holds weights alone; --model file.py:build names the model that they go into.")
-    return weights.load(path, opening.build, fake=opening.fake)
+    return weights.load(path, opening.build, fake=opening.fake, trust_pickle=opening.trust_pickle)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import _compat_pickle
 import contextlib
 import io
 import os
 import pickletools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
@@ -26,17 +27,25 @@ _UNREADABLE = (ValueError, EOFError, IndexError, KeyError, OverflowError, Memory
 _MOST_OPCODES = 50_000_000
 
 
-def whole_model(path: Path, *, trust_pickle: bool) -> nn.Module | None:
+def whole_model(path: Path, *, trust_pickle: bool, or_weights: bool = False) -> nn.Module | None:
     """The model that was pickled whole, if the file is one and is trusted; None for one of weights.
 
-    Raises :class:`AttnprofError` for a pickled model that is not trusted: loading it would run its code.
+    A trusted checkpoint may hold more than weights, where they have a model to go into (``or_weights``). Raises
+    :class:`AttnprofError` for a pickle that is not trusted: loading it would run its code.
     """
-    found = calls(path)
-    if not found:
+    names = calls(path)
+    if not names:
         return None
     if not trust_pickle:
-        raise AttnprofError(refusal(path, found))
-    return _unpickled(path)
+        raise AttnprofError(refusal(path, names))
+    found = _unpickled(path)
+    if isinstance(found, nn.Module):
+        return found
+    if isinstance(found, Mapping) and or_weights:
+        return None
+    way = "--model file.py:build names the model that weights in it go into" if isinstance(found, Mapping) else ""
+    way = way or "save the model, or its state_dict alone"
+    raise AttnprofError(f"{path} holds a pickled {type(found).__name__}, not a model: {way}.")
 
 
 def refusal(path: Path, found: list[str]) -> str:
@@ -105,7 +114,7 @@ def _named(file: BinaryIO, pickles: int) -> Iterator[str]:
             if count > _MOST_OPCODES:
                 raise ValueError("it never ends")
             if op.name in ("GLOBAL", "INST"):
-                yield str(value).replace(" ", ".")
+                yield _of_today(*str(value).partition(" ")[::2])
             elif op.name == "STACK_GLOBAL":
                 yield ".".join(strings[-2:]) if len(strings) > 1 else "something unnamed"
             elif op.name.startswith("EXT"):
@@ -119,8 +128,15 @@ def _named(file: BinaryIO, pickles: int) -> Iterator[str]:
                 strings = [*strings[-3:], memo[value]]
 
 
-def _unpickled(path: Path) -> nn.Module:
-    """The model in a file that the user trusts: this runs its code."""
+def _of_today(module: str, name: str) -> str:
+    """The dotted name of what a pickle calls by the name that it had in Python 2, as all older protocols do."""
+    if (module, name) in _compat_pickle.NAME_MAPPING:
+        module, name = _compat_pickle.NAME_MAPPING[module, name]
+    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
+
+
+def _unpickled(path: Path) -> Any:
+    """What is in a file that the user trusts: this runs its code."""
     sys.path.insert(0, os.getcwd())  # where its classes are, as for any target
     try:
         with _memory_said(path):
@@ -132,10 +148,6 @@ def _unpickled(path: Path) -> nn.Module:
         ) from None
     finally:
         sys.path.remove(os.getcwd())
-    if not isinstance(found, nn.Module):
-        raise AttnprofError(
-            f"{path} holds a pickled {type(found).__name__}, not a model: save the model, or its state_dict alone."
-        )
     return found
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def read(path: str | Path) -> StoredWeights:
+def read(path: str | Path, *, trust_pickle: bool = False) -> StoredWeights:
     """The names, shapes and dtypes of the tensors in a file of weights; their data is not read.
 
     A file of safetensors, of torch.save, or the index of several. Raises :class:`AttnprofError` in one sentence for
@@ -33,10 +33,10 @@ def read(path: str | Path) -> StoredWeights:
         raise AttnprofError(f"{path} is {kind.value}, not a file of weights.")
     from attnprof.saved import weights_torch
 
-    return weights_torch.read(path)
+    return weights_torch.read(path, trust_pickle=trust_pickle)
 
 
-def load(path: str | Path, build: Callable[[], Loaded], *, fake: bool = False) -> Loaded:
+def load(path: str | Path, build: Callable[[], Loaded], *, fake: bool = False, trust_pickle: bool = False) -> Loaded:
     """The model that ``build`` makes, with the weights of a file in it.
 
     The model keeps its own dtype. Names may differ by what wrappers put before them (``module.``, ``_orig_mod.``,
@@ -45,13 +45,13 @@ def load(path: str | Path, build: Callable[[], Loaded], *, fake: bool = False) -
     Raises :class:`AttnprofError` in one sentence where the weights are not those of the model.
     """
     path = Path(path)
-    stored = read(path)
+    stored = read(path, trust_pickle=trust_pickle)
     made = build()
     names = Names.of(made.model, stored)
     notes = [*stored.notes, *names.notes]
     unread = fake or made.fake or _has_no_data(made)
     if not unread:
-        _fill(made, names.renamed, path)
+        _fill(made, names.renamed, path, trust_pickle)
     else:
         notes.append("The weights' names and shapes are those of the model; their values were not read.")
     held = sorted({tensor.dtype for tensor in stored.tensors})
@@ -74,19 +74,19 @@ def _has_no_data(made: Loaded) -> bool:
     return any(p.is_meta or isinstance(p, FakeTensor) for p in made.model.parameters())
 
 
-def _fill(made: Loaded, renamed: Mapping[str, str], path: Path) -> None:
+def _fill(made: Loaded, renamed: Mapping[str, str], path: Path, trust_pickle: bool) -> None:
     """Copy the weights into the model's own tensors, one file at a time."""
     import torch
 
     targets = made.model.state_dict(keep_vars=True)
     with torch.no_grad():
-        for file in _files(path):
+        for file in _files(path, trust_pickle):
             for name, tensor in file.items():
                 if name in renamed:
                     targets[renamed[name]].copy_(tensor)
 
 
-def _files(path: Path) -> Iterator[Mapping[str, Tensor]]:
+def _files(path: Path, trust_pickle: bool = False) -> Iterator[Mapping[str, Tensor]]:
     kind = kind_of(path)
     if kind is Kind.SHARDS:
         for file, names in weights_shards.shards(path).items():
@@ -107,4 +107,4 @@ def _files(path: Path) -> Iterator[Mapping[str, Tensor]]:
         return
     from attnprof.saved import weights_torch
 
-    yield weights_torch.load(path)[0]
+    yield weights_torch.load(path, trust_pickle=trust_pickle)[0]

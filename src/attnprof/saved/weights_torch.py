@@ -19,14 +19,17 @@ _PLACES = ("state_dict", "model_state_dict", "model_state", "model", "module", "
 #: What they keep beside them.
 _BESIDE = ("optim", "sched", "scaler", "ema", "callback", "loops", "rng", "hyper")
 _SHOWN = 5
+#: Tables in tables, as deep and as many as no checkpoint has: an optimizer's state has one for each parameter.
+_DEEPEST = 50
+_MOST_TABLES = 1_000_000
 
 
-def read(path: Path) -> StoredWeights:
+def read(path: Path, *, trust_pickle: bool = False) -> StoredWeights:
     """The tensors of the model in a checkpoint; their data is not read.
 
     Raises :class:`AttnprofError` for a file that is damaged, or in which no weights are.
     """
-    tensors, notes = load(path)
+    tensors, notes = load(path, trust_pickle=trust_pickle)
     storages: dict[int, int] = {}
     for tensor in tensors.values():
         key = _storage(tensor)
@@ -46,20 +49,29 @@ def read(path: Path) -> StoredWeights:
     return StoredWeights(str(path), entries, path.stat().st_size, notes=tuple(notes))
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The weights in a checkpoint by name, and sentences on what else it holds. Nothing pickled in it is run.
+def load(path: Path, *, trust_pickle: bool = False) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights in a checkpoint by name, and sentences on what else it holds.
+
+    Nothing pickled in it is run, unless the user trusts it: then what lies beside the weights may be anything.
 
     Their data is mapped, and read where it is used; that of torch.save's old format is read at once.
     """
     import torch
 
-    zipped = path.open("rb").read(2) == b"PK"
+    from attnprof.saved.restricted import bounded
+
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
     if zipped:
         archives.members(path)  # no bombs
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True if zipped else None)
+        with bounded():
+            found = torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=True if zipped else None)
     except pickle.UnpicklingError as error:
-        raise AttnprofError(f"{path} holds more than weights, which is not loaded: {_reason(error)}") from None
+        raise AttnprofError(
+            f"{path} holds more than weights, which is not loaded: {_refused(error)} Save a state_dict alone and pass "
+            "--model file.py:build, or pass --trust-pickle with it if you made this file."
+        ) from None
     except MemoryError:
         raise
     except Exception as error:  # what torch raises for bytes that are damaged is not defined
@@ -74,6 +86,7 @@ def _weights(path: Path, found: Any) -> tuple[dict[str, Tensor], list[str]]:
     if not isinstance(found, Mapping):
         what = "a tensor" if isinstance(found, Tensor) else f"a {type(found).__name__}"
         raise AttnprofError(f"{path} holds {what}: weights are a state_dict, tensors by their names.")
+    _check_nesting(path, found)
     direct = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
     nested = {str(name): value for name, value in found.items() if _has_tensors(value)}
     if direct and not (nested and any(name in nested for name in _PLACES)):
@@ -88,6 +101,19 @@ def _weights(path: Path, found: Any) -> tuple[dict[str, Tensor], list[str]]:
         raise AttnprofError(f"{path} holds no weights: a state_dict is tensors by their names, and it has {held}.")
     tensors = {f"{name}.{inner}": value for name, part in parts.items() for inner, value in _flat(part)}
     return tensors, _left_out(name for name in map(str, found) if name not in parts)
+
+
+def _check_nesting(path: Path, found: Mapping[Any, Any]) -> None:
+    """Tables in tables are walked through: refuse those that never end, or that hold each other again and again."""
+    level, seen = [found], 0
+    for _ in range(_DEEPEST):
+        level = [inner for table in level for inner in table.values() if isinstance(inner, Mapping)]
+        seen += len(level)
+        if not level:
+            return
+        if seen > _MOST_TABLES:
+            break
+    raise AttnprofError(f"{path} holds tables in tables, deeper or more of them than any checkpoint: it is not read.")
 
 
 def _has_tensors(value: Any) -> bool:
@@ -129,7 +155,13 @@ def _bytes(tensor: Tensor) -> int:
     return min(whole, tensor.untyped_storage().nbytes()) if tensor.layout is torch.strided else whole
 
 
+def _refused(error: Exception) -> str:
+    """What the restricted unpickler says that it will not do, without its advice to do it anyway."""
+    text = " ".join(str(error).partition("WeightsUnpickler error: ")[2].split()) or _reason(error)
+    return f"{text.partition(' Please use ')[0].partition(' Check the documentation')[0][:300].rstrip('.')}."
+
+
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = (lines[0] if lines else type(error).__name__)[:300]
+    text = (lines[0] if lines else type(error).__name__).partition(" This is an internal miniz error.")[0][:300]
     return text if text.endswith(".") else f"{text}."
