@@ -224,7 +224,9 @@ def test_every_field_says_what_it_is() -> None:
 
 
 def test_a_schema_that_is_not_there() -> None:
-    with pytest.raises(AttnprofError, match=r'no schema "reprot": it is one of run, report, sweep, .*\. Did you mean report\?'):
+    with pytest.raises(
+        AttnprofError, match=r'no schema "reprot": it is one of run, report, sweep, .*\. Did you mean report\?'
+    ):
         attnprof.json_schema("reprot")
 
 
