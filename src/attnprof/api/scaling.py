@@ -127,7 +127,7 @@ def _outcome(points: CountedPoints, recovery: Recovery, key: Key) -> Outcome:
     """The formula, unless runs at the same sizes came to different counts."""
     if not recovery.space.anchors:
         recovery.space.find_anchor()
-        recovery.at_the_end = not points.is_real  # real tensors that are large in all sizes at once may not fit
+        recovery.checks.at_the_end = not points.is_real  # real tensors that are large in all sizes at once may not fit
     recovery.survey()
     if (spread := points.data_dependent(key)) is not None:
         return spread

@@ -9,22 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from fractions import Fraction
 
-from attnprof.recovery.atoms import ONE, Atom, Bound, Kind, Monomial, lesser, monomial, of, step, times
+from attnprof.recovery.atoms import ONE, Atom, Bound, Monomial
+from attnprof.recovery.families import (
+    DEGREE,
+    VALUES,
+    broken,
+    inverses,
+    logarithmic,
+    polynomials,
+    quotients,
+    rounded,
+    sparse,
+    under,
+)
 from attnprof.recovery.fitting import Combination, fit, might_fit, value
 from attnprof.recovery.outcome import Sizes
-from attnprof.recovery.pieces import Pieces, pieces
+from attnprof.recovery.pieces import pieces
 from attnprof.recovery.space import Point, Space
 
-DEGREE = 4
 #: Points of a line to begin with, and when no polynomial fits.
 _FEW, _MORE = 6, 16
-#: Divisors of rounded quotients that are tried, and those that are tried with every shift.
-_DIVISORS, _SHIFTED = 1024, 16
 #: Terms of which there may be no simpler sum, so that no other family is asked.
 _SIMPLE = 3
-#: Values that a rounded quotient has to have at the points: of fewer, it is a step that pieces tell better.
-_VALUES = 4
-_LOGARITHMS: tuple[Kind, ...] = ("ceil_log2", "floor_log2", "power_of_two", "ones")
 
 
 class Line:
@@ -71,10 +77,12 @@ class Line:
         ``plain``: polynomials alone are tried.
         """
         self.pick(_FEW)
-        found = self._fit(_polynomials(self.name), key)
+        found = self._fit(polynomials(self.name), key)
         if found is None and not plain:
             self.pick(_MORE)
-            found = self._fit(_polynomials(self.name), key)
+            found = self._fit(polynomials(self.name), key)
+        if found is None and len(self.known()) < DEGREE + 3:
+            found = self._fit(sparse(self.name), key)
         if found is not None:
             return list(found) or [ONE]
         for family in (self._smooth, self._quotients_by, self._divided_by, self._by_pieces):
@@ -99,11 +107,11 @@ class Line:
         return None
 
     def _smooth(self, key: Hashable) -> Combination | None:
-        return self._fit(_inverses(self.name), key) or self._fit(_logarithmic(self.name), key)
+        return self._fit(inverses(self.name), key) or self._fit(logarithmic(self.name), key)
 
     def _quotients_by(self, key: Hashable) -> Combination | None:
         sizes = [self._sizes(size) for size in self.known()]
-        return self._fit(_under(self.name, self.space.names, sizes), key)
+        return self._fit(under(self.name, self.space.names, sizes), key)
 
     def _fit(self, bases: Iterator[list[Monomial]], key: Hashable) -> Combination | None:
         points = self.points(key)
@@ -120,8 +128,12 @@ class Line:
 
     def _by_pieces(self, key: Hashable) -> Combination | None:
         there = self.space.line(self.name, self.anchor)
-        found = pieces(there, self.known(), lambda size: self.count(size, key))
-        return None if found is None else self._fit(_broken(self.name, found, self._bounds), key)
+        found = pieces(there, self.known(), lambda size: self.count(size, key), self._between)
+        return None if found is None else self._fit(broken(self.name, found, self._bounds), key)
+
+    def _between(self, low: int, high: int) -> list[int]:
+        """Sizes between two, evenly spread where there are many."""
+        return self.space.between(self.name, self.anchor, low, high)
 
     def _bounds(self, last: Fraction) -> Iterator[Bound]:
         """What a break after this size may be a break at: other sizes, if they are that, else the number."""
@@ -138,7 +150,7 @@ class Line:
         """With rounded quotients: every divisor is tried, and points are added until one alone is left."""
         for shape in (0, 1):
             for atom in self._divided:
-                if (found := self._fit(iter([_quotients(self.name, atom, shape)]), key)) is not None:
+                if (found := self._fit(iter([quotients(self.name, atom, shape)]), key)) is not None:
                     return found
         for shape in (0, 1):
             left = self._only(shape, key)
@@ -151,18 +163,18 @@ class Line:
         points = self.points(key)
         counts = [count for _, count in points]
         fitting: list[tuple[Atom, Combination]] = []
-        for atom in _rounded(self.name, self.space.names, self.anchor):
+        for atom in rounded(self.name, self.space.names, self.anchor):
             column = [(sizes[self.name], int(atom.at(sizes))) for sizes, _ in points]
-            if len({rounded for _, rounded in column}) < _VALUES:
+            if len({rounded for _, rounded in column}) < VALUES:
                 continue  # as good as a step
             rows = [[1, x, r] if shape == 0 else [1, x, x * x, r, r * r, x * r] for x, r in column]
-            if might_fit(rows, counts) and (found := fit(_quotients(self.name, atom, shape), points, 2)) is not None:
+            if might_fit(rows, counts) and (found := fit(quotients(self.name, atom, shape), points, 2)) is not None:
                 fitting.append((atom, found))
         there = self.space.line(self.name, self.anchor)
         while len(fitting) > 1:
-            size = _dividing(fitting, there, self.anchor, self.name)
+            size = _dividing([found for _, found in fitting], there, self.anchor, self.name)
             if size is None:
-                break
+                return min(fitting, key=_simple_first)  # at the sizes there are they are all the same
             there.remove(size)
             count = self.count(size, key)
             if count is not None:
@@ -171,101 +183,20 @@ class Line:
         return fitting[0] if fitting else None
 
 
-def _dividing(
-    fitting: Sequence[tuple[Atom, Combination]], there: Sequence[int], anchor: Sizes, name: str
-) -> int | None:
-    """A size at which the first two differ, if there is one."""
-    (_, first), (_, second) = fitting[:2]
+def _dividing(fitting: Sequence[Combination], there: Sequence[int], anchor: Sizes, name: str) -> int | None:
+    """A size at which they are not all the same, if there is one."""
     for size in there:
         sizes = {**anchor, name: size}
-        if value(first, sizes) != value(second, sizes):
+        first = value(fitting[0], sizes)
+        if any(value(other, sizes) != first for other in fitting[1:]):
             return size
     return None
 
 
-def _polynomials(name: str) -> Iterator[list[Monomial]]:
-    for degree in range(DEGREE + 1):
-        yield [of(name, power) for power in range(degree + 1)]
-
-
-def _inverses(name: str) -> Iterator[list[Monomial]]:
-    for lowest, highest in ((-1, 0), (-1, 1), (-1, 2), (-2, 1), (-2, 2)):
-        yield [of(name, power) for power in range(lowest, highest + 1)]
-
-
-def _logarithmic(name: str) -> Iterator[list[Monomial]]:
-    for degree in (1, 2):
-        plain = [of(name, power) for power in range(degree + 1)]
-        for kind in _LOGARITHMS:
-            atom = monomial({Atom(kind, name): 1})
-            yield [*plain, *(times(power, atom) for power in plain)]
-        for one, other in (("ceil_log2", "power_of_two"), ("floor_log2", "ones"), ("ceil_log2", "floor_log2")):
-            atoms = [monomial({Atom(kind, name): 1}) for kind in (one, other)]  # type: ignore[arg-type]
-            yield [*plain, *atoms, *(times(of(name, 1), atom) for atom in atoms)]
-    binary = [Atom(kind, name) for kind in _LOGARITHMS] + [Atom("ceil", name, Bound(Fraction(2)))]
-    yield [of(name, 0), of(name, 1), *(monomial({atom: 1}) for atom in binary)]
-
-
-def _under(name: str, names: Sequence[str], points: Sequence[Sizes]) -> Iterator[list[Monomial]]:
-    """Rounded quotients of other sizes by this one, those that are no better than a few steps left out."""
-    plain = [of(name, power) for power in range(3)]
-    for other in names:
-        for kind in ("ceil", "floor"):
-            atom = Atom(kind, other, Bound(names=(name,)))
-            if other != name and len({atom.at(sizes) for sizes in points}) >= _VALUES:
-                quotient = monomial({atom: 1})
-                single = [*plain, *(times(power, quotient) for power in plain)]
-                yield single
-                yield [*single, *(times(power, times(quotient, quotient)) for power in plain)]
-                low = monomial({lesser(name, Bound(names=(other,))): 1})
-                lows = [ONE, low, times(low, low)]
-                yield [*lows, *(times(power, quotient) for power in lows)]
-
-
-def _rounded(name: str, names: Sequence[str], anchor: Sizes) -> Iterator[Atom]:
-    """Quotients of the size, by other sizes first."""
-    others = [Bound(Fraction(1), (other,)) for other in names if other != name]
-    for bound in others:
-        yield Atom("ceil", name, bound)
-        yield Atom("floor", name, bound)
-    for divisor in range(2, _DIVISORS + 1):
-        bound = Bound(Fraction(divisor))
-        if any(other.at(anchor) == divisor for other in others):
-            continue
-        yield Atom("ceil", name, bound)
-        yield Atom("floor", name, bound)
-        for shift in range(1, divisor - 1) if divisor <= _SHIFTED else ():
-            yield Atom("floor", name, bound, shift)
-
-
-def _quotients(name: str, atom: Atom, shape: int) -> list[Monomial]:
-    x, rounded = of(name, 1), monomial({atom: 1})
-    if shape == 0:
-        return [ONE, x, rounded]
-    return [ONE, x, of(name, 2), rounded, times(rounded, rounded), times(x, rounded)]
-
-
-def _broken(name: str, found: Pieces, bounds: Callable[[Fraction], Iterator[Bound]]) -> Iterator[list[Monomial]]:
-    """Bases of polynomials that change at the breaks: with min(T, w) where nothing jumps there, else with steps."""
-    plain = [of(name, power) for power in range(max(found.degree, 1) + 1)]
-    options: list[list[list[Monomial]]] = []
-    for last, meets in found.breaks:
-        ways: list[list[Monomial]] = []
-        for at in meets:
-            for bound in bounds(at):
-                low = monomial({lesser(name, bound): 1})
-                ways.append([times(low, power) for power in plain[:-1]])
-        for bound in bounds(Fraction(last)):
-            above = monomial({step(name, bound): 1})
-            ways.append([times(above, power) for power in plain])
-        options.append(ways)
-    firsts = [ways[0] for ways in options]
-    yield plain + [product for way in firsts for product in way]
-    if len(options) == 1:
-        for way in options[0][1:]:
-            yield plain + way
-    else:
-        yield plain + [product for ways in options for product in ways[-1]]
+def _simple_first(fitting: tuple[Atom, Combination]) -> tuple[int, int, str]:
+    """Few terms, and coefficients that are short to write."""
+    atom, found = fitting
+    return len(found), sum(len(str(c)) for c in found.values()), repr(atom)
 
 
 def _spread(there: Sequence[int], many: int, known: Sequence[int]) -> list[int]:

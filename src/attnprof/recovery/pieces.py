@@ -11,31 +11,51 @@ from itertools import pairwise
 _DEGREE = 3
 #: Points that are added before it is given up, and pieces that are looked for.
 _ADDED, _PIECES = 40, 8
+#: First sizes that may be a piece by themselves. Last ones may not: what is said of large sizes takes more.
+_FIRST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where one piece ends: its last size, and where it meets the next one, if it does.
+
+    ``sizes``: how many it has, where these are the first of all sizes and too few for a polynomial; else None.
+    """
+
+    last: int
+    meets: tuple[Fraction, ...] = ()
+    sizes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Where pieces end: (last size of a piece, sizes where it meets the next one, if any), and the degree."""
+    """Where pieces end, and the degree of their polynomials."""
 
-    breaks: tuple[tuple[int, tuple[Fraction, ...]], ...]
+    breaks: tuple[Break, ...]
     degree: int
 
 
-def pieces(there: Sequence[int], known: Sequence[int], count: Callable[[int], int | None]) -> Pieces | None:
+def pieces(
+    there: Sequence[int],
+    known: Sequence[int],
+    count: Callable[[int], int | None],
+    between: Callable[[int, int], Sequence[int]] = lambda low, high: (),
+) -> Pieces | None:
     """Polynomials of degree 3 or less that follow each other along ``there``; None if there are no such pieces.
 
-    ``there`` are the sizes that can be counted, ``known`` those that were. Each piece is told from at least one point
-    more than its polynomial takes.
+    ``there`` are sizes that can be counted, ``known`` those that were; ``between`` has more that lie between two of
+    them, so that a break is found to the last size. Each piece is told from at least one point more than its
+    polynomial takes; the first one or two sizes may be a piece of their own, each of them counted.
     """
     counts = {size: found for size in known if (found := count(size)) is not None}
     there = sorted({*there, *counts})
     added = 0
     while added <= _ADDED:
-        segments, gap = _segments(sorted(counts.items()))
+        segments, gap = _with_first(sorted(counts.items()), there)
         if gap is None and len(segments) <= _PIECES:
-            wrong = _narrow(there, counts, segments, count)
+            wrong = _narrow(there, counts, segments, count, between)
             if wrong is None:
-                return _described(there, counts, segments)
+                return _described(counts, there)
             added += 1
             continue
         if gap is None:
@@ -51,6 +71,17 @@ def pieces(there: Sequence[int], known: Sequence[int], count: Callable[[int], in
             else:
                 counts[size] = found
     return None
+
+
+def _with_first(
+    points: list[tuple[int, int]], there: Sequence[int]
+) -> tuple[list[list[tuple[int, int]]], tuple[int, int] | None]:
+    """Stretches as below; the one or two sizes that are the first of all there are may be one, whatever they count."""
+    found, gap = _segments(points)
+    first = points[: len(points) - sum(map(len, found))]
+    if gap is not None and len(first) <= _FIRST and [size for size, _ in first] == [*there[: len(first)]]:
+        return [first, *found], None
+    return found, gap
 
 
 def _segments(points: list[tuple[int, int]]) -> tuple[list[list[tuple[int, int]]], tuple[int, int] | None]:
@@ -98,18 +129,25 @@ def _at(coefficients: Sequence[Fraction], points: Sequence[tuple[int, int]], x: 
 
 
 def _narrow(
-    there: Sequence[int],
+    there: list[int],
     counts: dict[int, int],
     segments: Sequence[list[tuple[int, int]]],
     count: Callable[[int], int | None],
+    between: Callable[[int, int], Sequence[int]],
 ) -> int | None:
-    """Count between neighbouring pieces until they touch; a size at which neither is right ends it and is returned."""
+    """Count between neighbouring pieces until they touch; a size at which neither is right ends it and is returned.
+
+    ``there`` gets the sizes that lie between two of it where they do.
+    """
     for left, right in pairwise(segments):
         one, other = _polynomial(left), _polynomial(right)
         assert one is not None
         assert other is not None
         low, high = bisect_left(there, left[-1][0]), bisect_left(there, right[0][0])
-        while high - low > 1:
+        while high - low > 1 or (more := between(there[low], there[high])):
+            if high - low == 1:
+                there[high:high] = more
+                high += len(more)
             middle = (low + high) // 2
             size = there[middle]
             found = counts.get(size)
@@ -126,23 +164,27 @@ def _narrow(
     return None
 
 
-def _described(there: Sequence[int], counts: dict[int, int], segments: Sequence[list[tuple[int, int]]]) -> Pieces:
-    breaks: list[tuple[int, tuple[Fraction, ...]]] = []
+def _described(counts: dict[int, int], there: Sequence[int]) -> Pieces:
+    breaks: list[Break] = []
     degree = 0
-    parts, _ = _segments(sorted(counts.items()))
+    parts, _ = _with_first(sorted(counts.items()), there)
     for left, right in pairwise(parts):
         one, other = _polynomial(left), _polynomial(right)
         assert one is not None
         assert other is not None
         last = left[-1][0]
+        if len(left) <= _FIRST:
+            breaks.append(Break(last, sizes=len(left)))
+            continue
         apart = [_at(one, left, x) - _at(other, right, x) for x in (last, last + 1, last + 2)]
         meets = [Fraction(x) for x, gap in ((last, apart[0]), (last + 1, apart[1])) if not gap]
         slope = apart[1] - apart[0]
         if not meets and slope and apart[2] - apart[1] == slope and 0 < -apart[0] / slope < 1:
             meets = [last - apart[0] / slope]  # between two sizes
-        breaks.append((last, tuple(meets)))
+        breaks.append(Break(last, tuple(meets)))
     for part in parts:
-        degree = max(degree, len(_polynomial(part) or []) - 1)
+        if len(part) > _FIRST:
+            degree = max(degree, len(_polynomial(part) or []) - 1)
     return Pieces(tuple(breaks), degree)
 
 

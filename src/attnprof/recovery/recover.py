@@ -10,42 +10,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from functools import partial
 
-from attnprof.recovery.atoms import ONE, Atom, Monomial, at, joined
+from attnprof.recovery.atoms import Monomial
+from attnprof.recovery.checks import HELD_OUT, Checks
+from attnprof.recovery.coefficients import BASIS, NoFitError, combined, wrong_at
 from attnprof.recovery.domain import Domain
-from attnprof.recovery.exact import QUICK, System
 from attnprof.recovery.fitting import Combination, value
 from attnprof.recovery.line import Line
 from attnprof.recovery.outcome import Formula, NoFormula, Outcome, Sizes
-from attnprof.recovery.products import Bases, apart, closed, described, simple_first, with_caps
+from attnprof.recovery.products import Bases, closed, described, with_caps
 from attnprof.recovery.space import Counts, Point, Space, TooManyRunsError
 from attnprof.recovery.written import with_one, written
 
-#: Points drawn to check formulas on; sizes of a list that are all counted where nothing else varies.
-HELD_OUT = 4
 #: Powers that look alike along a line of few sizes, from one to another, and choices of them that are tried.
 _ALIKE = ((0, 0), (-1, 0), (0, 1), (-1, 1), (0, 2))
 _CHOICES = 16
 #: Sizes of a line that tell less than this many functions apart.
 _THIN = 5
-_ALL_LISTED = 64
-BASIS = "polynomials up to degree 4, inverse powers, min, ceil and floor of quotients, log2, pieces between breakpoints"
-#: Terms that may wait for another size to be told apart.
-_UNTOLD = 120
-#: The largest denominator of a coefficient: wrong terms that are fitted to points have enormous ones.
-_DENOMINATOR = 10_000
-#: Points in a row that tell nothing new after which no other is looked for.
-_IDLE = 400
-
-
-class NoFitError(Exception):
-    """Nothing of the basis fits; the message says where that showed."""
-
-
-class TooFewError(NoFitError):
-    """The points that can be counted do not determine the coefficients."""
+#: How often what is found of one size alone is looked for again with the points it was wrong at.
+_AGAIN = 2
 
 
 @dataclass
@@ -65,8 +48,9 @@ class Recovery:
         self.space = Space(self.measure, self.domains, self.given)
         self._lines: dict[tuple[Point, str], Line] = {}
         self._with_one: dict[str, Recovery] = {}
-        self._drawn: list[Point] = []
+        self.checks = Checks(self.space, self.at_the_end)
         self._known: dict[tuple[int, ...], Outcome] = {}
+        self._some = False
         self._used: dict[Hashable, list[Point]] = {}
 
     def outcome(self, key: Hashable, plain: bool = False) -> Outcome:
@@ -123,7 +107,7 @@ class Recovery:
             self.space.find_anchor()
         for name in self.space.names:
             self._line(name, self.space.anchors[0]).pick()
-        self._draw()
+        self.checks.draw()
 
     # What a count may be made of
 
@@ -133,6 +117,7 @@ class Recovery:
         bases = {name: self._basis(key, name, first, plain) for name in self.space.names}
         yield bases
         if len(bases) < 2:
+            yield from self._with_more_points(key, plain)
             return
         # What is least at one size of another may be the product of both that is: min(B T, V).
         every = {name: closed(name, basis) for name, basis in bases.items()}
@@ -154,6 +139,11 @@ class Recovery:
             for name, found in bases.items()
         }
 
+    def _with_more_points(self, key: Hashable, plain: bool) -> Iterator[Bases]:
+        """Of one size the points that a formula was wrong at are on its line: with them it is another one."""
+        for _ in range(_AGAIN):
+            yield {name: self._basis(key, name, self.space.anchors[0], plain) for name in self.space.names}
+
     def _is_thin(self, name: str) -> bool:
         """Whether the line of a symbol has few sizes."""
         return len(self._line(name, self.space.anchors[0]).known()) < _THIN
@@ -170,129 +160,27 @@ class Recovery:
     def _line(self, name: str, anchor: Point) -> Line:
         return self._lines.setdefault((anchor, name), Line(self.space, name, anchor))
 
-    # Coefficients
-
     def _combined(self, key: Hashable, bases: Bases) -> tuple[Combination, int]:
         """The coefficients of products of the bases, and the number of points that they were made from."""
-        joint = {name: max((len(a.names) for p in bases[name] for a, _ in p), default=0) for name in bases}
-        order = sorted(bases, key=lambda name: (self._is_thin(name), -joint[name]))
-        products: Sequence[Monomial] = [ONE]
-        included: list[str] = []
-        solved: tuple[Combination, int] | None = None
-        for name in order:
-            own = {*bases[name], *(apart(product, included) for product in bases[name])}
-            included.append(name)
-            if own == {ONE}:
-                continue
-            is_told = len(products) == 1 or len(own) == 1  # nothing to choose from: all terms are there
-            products = sorted({joined(a, b) for a in products for b in own}, key=simple_first)
-            solved = None
-            if is_told:
-                continue
-            try:
-                solved = self._solved(key, products, included)
-                products = list(solved[0]) or [ONE]
-            except TooFewError:
-                if name == order[-1] or len(products) > _UNTOLD:
-                    raise  # else the sizes that join next may tell them apart
-        return solved or self._solved(key, products, included)
-
-    def _solved(self, key: Hashable, basis: Sequence[Monomial], included: Sequence[str]) -> tuple[Combination, int]:
-        """The coefficients, from points in which the included sizes vary; held against all such points there are."""
-        space = self.space
-        system, rank = System(len(basis)), System(len(basis), QUICK)
-        right: list[int] = []
-        used = self._used[key] = []
-        rest: list[tuple[Point, int]] = []
-
-        def take(point: Point, row: list[Fraction | int], count: int) -> None:
-            system.add(row)
-            right.append(count)
-            used.append(point)
-
-        for point, counts in space.within(included):
-            row = [at(product, space.sizes(point)) for product in basis]
-            if not rank.is_full and rank.add(row):
-                take(point, row, counts.get(key, 0))
-            else:
-                rest.append((point, counts.get(key, 0)))
-        idle = 0
-        for point in () if rank.is_full else space.random(included):
-            if rank.is_full or idle > _IDLE:
-                break
-            row = [at(product, space.sizes(point)) for product in basis]
-            idle += 1
-            if rank.is_new(row) and (fresh := space.count(point)) is not None:
-                rank.add(row)
-                take(point, row, fresh.get(key, 0))
-                idle = 0
-        if not rank.is_full and not any(atom.kind in ("min", "capped") for product in basis for atom, _ in product):
-            raise TooFewError(
-                f"the sizes of {', '.join(included)} that can be counted are too few to tell {len(basis)} terms apart."
-            )  # with min(a, b) some terms are sums of others: (a - min) (b - min) = 0
-        coefficients = system.solve(right)
-        found = {product: c for product, c in zip(basis, coefficients or (), strict=False) if c}
-        if any(c.denominator > _DENOMINATOR for c in found.values()):
-            coefficients = None  # what counts whole things has none like that
-        if coefficients is None:
-            raise NoFitError(f"no formula of the basis fits ({BASIS}).")
-        for point, count in rest:
-            if value(found, space.sizes(point)) != count:
-                raise self._wrong_at(point, count)
-        return found, len(right)
-
-    def _wrong_at(self, point: Point, count: int) -> NoFitError:
-        where = ", ".join(f"{name}={size}" for name, size in zip(self.space.names, point, strict=True))
-        return NoFitError(f"no formula of the basis ({BASIS}) comes to {count} at {where} and to the other counts.")
+        found, self._used[key] = combined(self.space, key, bases, {name for name in bases if self._is_thin(name)})
+        return found, len(self._used[key])
 
     # Checks
 
     def _checked(self, key: Hashable, combination: Combination, used: int) -> int:
         """Hold a formula against every point, some of them drawn for it; how many it was not made from."""
         space = self.space
-        self._draw()
-        self._draw_in_cases(combination)
+        self.checks.draw()
+        self.checks.in_cases(combination)
         points = list(space.within(space.names))
         for point, counts in points:
             if value(combination, space.sizes(point)) != counts.get(key, 0):
-                raise self._wrong_at(point, counts.get(key, 0))
-        if len(points) <= used:
+                raise wrong_at(space, point, counts.get(key, 0))
+        if len(points) <= used and self.domains:
             raise NoFitError(
                 f"a formula that fits takes {used} points, and no other is left to check it on: give more sizes."
             )
         return len(points) - used
-
-    def _draw_in_cases(self, combination: Combination) -> None:
-        """Count points on both sides of where a formula of several sizes changes, as far as there are any."""
-        space = self.space
-        if len(self.domains) < 2:
-            return
-        changes = {a for product in combination for a, _ in product if a.kind in ("min", "above", "capped")}
-        for atom in sorted(changes, key=repr):
-            for above in (False, True):
-                there = [p for p, _ in space.within(space.names) if atom.is_above(space.sizes(p)) == above]
-                wanted = max(2 * HELD_OUT, len(combination)) - sum(space.is_off_lines(point) for point in there)
-                for _ in range(2 * wanted):
-                    point = space.unlike(partial(_is_on_side, atom, above))
-                    if wanted <= 0 or point is None:
-                        break
-                    wanted -= space.count(point) is not None
-
-    def _draw(self) -> None:
-        """Count points to check formulas on: the largest, and some at random; all sizes of a list that stands alone."""
-        space = self.space
-        if self._drawn:
-            return
-        if len(self.domains) == 1 and self.domains[0].listed and len(self.domains[0]) <= _ALL_LISTED:
-            for size in self.domains[0].sizes:
-                space.count((size,))
-        last = tuple(domain.last for domain in self.domains)
-        if self.at_the_end and space.count(last) is not None:
-            self._drawn.append(last)
-        while len(self._drawn) < HELD_OUT and (point := space.unlike()) is not None:
-            if space.count(point) is not None:
-                self._drawn.append(point)
-        self._drawn = self._drawn or [last]
 
     # Sizes of 1
 
@@ -306,7 +194,7 @@ class Recovery:
     def _with_one_of(self, key: Hashable, formula: Formula, name: str) -> Formula:
         if name not in self._with_one:
             rest = [other for other in self.domains if other.name != name]
-            self._with_one[name] = Recovery(self.measure, rest, {**self.given, name: 1})
+            self._with_one[name] = Recovery(self.measure, rest, {**self.given, name: 1}, self.checks.at_the_end)
         there = self._with_one[name]
         some = there.some(key)
         if all(formula.value(sizes) == count for sizes, count in some):
@@ -317,17 +205,17 @@ class Recovery:
         return with_one(formula, name, found)
 
     def some(self, key: Hashable) -> list[tuple[Sizes, int]]:
-        """Counts at some points; none where the model fails."""
+        """Counts at some points, more sizes of 1 among them; none where the model fails."""
         space = self.space
         if not space.anchors and not space.find_anchor(must=False):
             return []
-        for point in space.random(space.names):
-            if len(space.counted) >= HELD_OUT:
-                break
-            space.count(point)
+        if not self._some:
+            self._some = True
+            for point in (*self.checks.ends(), *self.checks.ones()):
+                space.count(point)
+            most = len(space.counted) + HELD_OUT
+            for point in space.random(space.names):
+                if len(space.counted) >= most:
+                    break
+                space.count(point)
         return [(space.sizes(point), counts.get(key, 0)) for point, counts in space.counted.items()]
-
-
-def _is_on_side(atom: Atom, above: bool, sizes: Sizes) -> bool:
-    """Whether a size is above a bound, or is not."""
-    return atom.is_above(sizes) == above

@@ -13,9 +13,9 @@ from attnprof.recovery.outcome import Sizes
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A size is a multiple of another or of a number, or at most (at least) another."""
+    """A size is a multiple of another or of a number, or at most (at least) another, or odd (no multiple of 2)."""
 
-    kind: Literal["multiple", "at most", "at least"]
+    kind: Literal["multiple", "odd", "at most", "at least"]
     name: str
     other: str | int
 
@@ -24,11 +24,15 @@ class Rule:
         size, other = sizes[self.name], sizes[self.other] if isinstance(self.other, str) else self.other
         if self.kind == "multiple":
             return size % other == 0
+        if self.kind == "odd":
+            return size % other != 0
         return size <= other if self.kind == "at most" else size >= other
 
     def __str__(self) -> str:
         if self.kind == "multiple":
             return f"{self.name} a multiple of {self.other}"
+        if self.kind == "odd":
+            return f"{self.name} odd"
         return f"{self.name} {self.kind} {self.other}"
 
 
@@ -61,6 +65,8 @@ def _rules(sizes: Sizes, names: Sequence[str]) -> Iterator[Rule]:
     """Those that may have been broken, in order of what they leave."""
     for name, other in permutations(names, 2):
         yield Rule("multiple", name, other)
+    for name in names:
+        yield Rule("odd", name, 2)
     for name in names:
         for number in range(2, 257):
             yield Rule("multiple", name, number)

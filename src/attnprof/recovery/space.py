@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,6 +21,8 @@ Point: TypeAlias = tuple[int, ...]
 _LOOKED_AT = 4096
 #: Points at which a model may fail before it is given up, and points that may be counted.
 _FAILURES, _RUNS = 400, 600
+#: Sizes that are tried in a row for one that the rules allow.
+_TRIED = 512
 #: Failures that make a rule believed, and points that are counted for it.
 _EVIDENCE, _QUESTIONS = 3, 24
 #: Failures with the same message after which it is given up, if nothing worked.
@@ -177,6 +180,30 @@ class Space:
         rest = self.point(anchor)
         points = ((*rest[:at], size, *rest[at + 1 :]) for size in _looked_at(self.domains[at]) if size > 1)
         return [point[at] for point in points if point not in self.failed and self.allows(point)]
+
+    def looked_at(self, at: int) -> list[int]:
+        """The sizes of a symbol, those that points are chosen from; of a large domain ever further apart."""
+        return _looked_at(self.domains[at])
+
+    def may_be(self, at: int, size: int) -> bool:
+        """Whether no rule of this symbol alone says that the model fails at the size."""
+        name = self.names[at]
+        return all(r.allows({name: size}) for r in self.rules if r.name == name and not isinstance(r.other, str))
+
+    def between(self, name: str, anchor: Sizes, low: int, high: int, many: int = 64) -> list[int]:
+        """Sizes of a symbol between two at which the model is not known to fail, evenly spread where there are many."""
+        at = self.names.index(name)
+        every, rest = self.domains[at].sizes, self.point(anchor)
+        inside = every[bisect_right(every, low) : bisect_left(every, high)]
+        found: list[int] = []
+        for part in range(many):
+            start, end = (len(inside) * i // many for i in (part, part + 1))
+            for size in inside[start : min(end, start + _TRIED)]:
+                point = (*rest[:at], size, *rest[at + 1 :])
+                if point not in self.failed and self.allows(point):
+                    found.append(size)
+                    break
+        return found
 
     def on_line(self, name: str, anchor: Sizes) -> Iterator[tuple[Point, Counts]]:
         """The points that were counted in which only this symbol differs from ``anchor``."""

@@ -85,4 +85,8 @@ def with_one(formula: Formula, name: str, there: Formula) -> Formula:
 
 
 def _both(one: Boolean, other: Boolean) -> Boolean:
+    """Both conditions, without what another one says already: above 3 is above 1."""
+    others = And.make_args(other)
+    if any(isinstance(part, Gt) and part.lhs == one.lhs and part.rhs.is_Integer for part in others):
+        return other if isinstance(one, Gt) else And(one, *others)
     return one if other is true else And(one, other)
