@@ -505,3 +505,81 @@ def test_a_program_is_left_as_it_was_by_an_error(file_of: Exporting) -> None:
     with pytest.raises(IndexError):
         attnprof.run(loaded, (torch.full((2, 7), 99),))  # beyond the vocabulary
     assert torch.equal(loaded.model(*loaded.args), expected)
+
+
+class Derived(nn.Module):
+    """Takes twice as many rows of y as of x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        made: Tensor = self.linear(torch.cat([x, x])) + y
+        return made
+
+
+@pytest.mark.parametrize("dims", [{"batch": 6}, {"x.0": 6}, {"y.0": 12}])
+def test_sizes_that_follow_from_another(tmp_path: Path, dims: dict[str, int]) -> None:
+    batch = Dim("batch", min=2, max=64)
+    arguments = (torch.zeros(3, 4), torch.zeros(6, 4))
+    file = saved(tmp_path / "m.pt2", Derived(), arguments, dynamic_shapes={"x": {0: batch}, "y": {0: 2 * batch}})
+    loaded = attnprof.load_model(file, dims=dims)
+    assert [tuple(value.shape) for value in loaded.args] == [(6, 4), (12, 4)]
+    assert attnprof.run(loaded).total.matmul_flops == 2 * 12 * 4 * 4
+
+
+def test_a_size_that_no_axis_has_as_it_is(tmp_path: Path) -> None:
+    """Rows that are a multiple of 4: the program's symbol is a quarter of them, from 2 to 64."""
+    model = nn.Sequential(nn.Linear(8, 4), nn.Unflatten(0, (-1, 4)))
+    file = saved(tmp_path / "m.pt2", model, (torch.zeros(16, 8),), dynamic_shapes=({0: 4 * Dim("b", min=2, max=64)},))
+    for dims, rows in (({}, 16), ({"batch": 32}, 32), ({"input.0": 8}, 8)):
+        assert attnprof.run(attnprof.load_model(file, dims=dims)).total.matmul_flops == 2 * rows * 8 * 4
+    for rows, words in ((30, "is no 4*"), (260, "is outside of")):
+        with pytest.raises(AttnprofError) as caught:
+            attnprof.load_model(file, dims={"batch": rows})
+        assert words in str(caught.value)
+        assert "input.0 = 4*" in str(caught.value)
+
+
+class Named(nn.Module):
+    """Submodules of names that an implementation might want for itself."""
+
+    NAMES = ("taking", "part", "cut", "places", "segment", "signature")
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in self.NAMES:
+            self.add_module(name, nn.Linear(4, 4))
+            self.add_module(f"_{name}", nn.Linear(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in self.NAMES:
+            x = self.get_submodule(f"_{name}")(self.get_submodule(name)(x))
+        return x
+
+
+def test_modules_may_have_any_name(tmp_path: Path) -> None:
+    report = attnprof.run(attnprof.load_model(saved(tmp_path / "m.pt2", Named(), (torch.zeros(2, 4),))))
+    found = {name: cost.matmul_flops for name, cost in report.by_module().items() if cost.matmul_flops}
+    assert found == {f"{before}{name}": 2 * 2 * 4 * 4 for name in Named.NAMES for before in ("", "_")}
+
+
+def test_a_decomposed_normalization_can_be_trained(tmp_path: Path) -> None:
+    """Its running statistics are written back by copies, after what the backward has kept of them."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).train()
+    x = torch.randn(2, 3, 8, 8)
+    loaded = attnprof.load_model(saved(tmp_path / "m.pt2", model, (x,), decomposed=True))
+    report, expected = attnprof.run(loaded, backward=True), attnprof.run(model, (x,), backward=True)
+    assert contractions(report) == contractions(expected)
+    # two statistics of 4 channels are read and written once more by copies, and the number of batches
+    copied = 2 * 4 * 4 + 8
+    assert report.total.read_bytes == expected.total.read_bytes + copied
+    assert report.total.write_bytes == expected.total.write_bytes + copied
+    program = attnprof.load_model(tmp_path / "m.pt2").model
+    model(x).square().sum().backward()
+    program(x).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        found = program.get_parameter(name).grad
+        assert found is not None
+        assert torch.equal(found, parameter.grad), name

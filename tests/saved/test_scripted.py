@@ -236,3 +236,21 @@ def test_methods_beside_forward(tmp_path: Path) -> None:
     script = torch.jit.script(Other())
     torch.jit.save(script, str(tmp_path / "model.pt"))
     assert attnprof.run(attnprof.load_model(tmp_path / "model.pt"), (torch.ones(2),)).total.flops == 0
+
+
+class Named(nn.Module):
+    """Submodules of names that an implementation might want for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.call, self.attribute, self.runs, self.notes = (nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.notes(self.runs(self.attribute(self.call(x))))
+        return made
+
+
+def test_modules_may_have_any_name(tmp_path: Path) -> None:
+    report = attnprof.run(attnprof.load_model(saved(tmp_path / "model.pt", Named())), (torch.zeros(2, 4),))
+    found = {name: cost.matmul_flops for name, cost in report.by_module().items() if cost.matmul_flops}
+    assert found == dict.fromkeys(("call", "attribute", "runs", "notes"), 2 * 2 * 4 * 4)

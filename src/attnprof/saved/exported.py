@@ -35,14 +35,14 @@ def load(path: Path, dims: Mapping[str, int], *, trust_pickle: bool = False) -> 
     program = Program(exported)
     notes = []
     if exported.example_inputs is None:
-        args, kwargs = program.taking.made()
+        args, kwargs = program._attnprof_taking.made()
         notes.append(
             "The program keeps no example inputs: random numbers stand in for floating ones, zeros for the others."
         )
     else:
         args, kwargs = exported.example_inputs
     if dims:
-        args, kwargs = program.taking.with_sizes(args, kwargs, dims)
+        args, kwargs = program._attnprof_taking.with_sizes(args, kwargs, dims)
     return Loaded(program, tuple(args), dict(kwargs), (*notes, *_notes(exported)))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, cast
 
@@ -38,17 +38,22 @@ class Program(nn.Module):
     def __init__(self, exported: ExportedProgram) -> None:
         super().__init__()
         graph_module = exported.module(check_guards=False)
-        self._cut = cut(graph_module)
-        self._graph_module = (graph_module,)  # in a tuple: its modules are not to be counted beside those here
-        self.taking = Taking.of(exported)
-        self._out_spec = exported.call_spec.out_spec
+        self._attnprof_cut = cut(graph_module)
+        self._attnprof_graph_module = (graph_module,)  # in a tuple: its modules are not to be counted beside those here
+        self._attnprof_statistics = frozenset(_statistics(graph_module))
+        self._attnprof_taking = Taking.of(exported)
+        self._attnprof_out_spec = exported.call_spec.out_spec
         for entry in exported.module_call_graph:  # in the model's own order
-            self._part(entry.fqn.partition("@")[0])
-        for path in self._cut.classes:
-            self._part(path)
-        self._places: dict[str, tuple[str, str]] = {}  # of a tensor in the graph: its module's path, its name there
+            self._attnprof_part(entry.fqn.partition("@")[0])
+        for path in self._attnprof_cut.classes:
+            self._attnprof_part(path)
+        self._attnprof_places: dict[
+            str, tuple[str, str]
+        ] = {}  # of a tensor in the graph: its module's path, its name there
         _add_tensors(self, exported, graph_module)
-        self.__class__ = cast(Any, taking_as(_class(self._cut.classes.get("", ""), Program), self.taking.signature()))
+        self.__class__ = cast(
+            Any, taking_as(_class(self._attnprof_cut.classes.get("", ""), Program), self._attnprof_taking.signature())
+        )
         for module in self.modules():
             module.training = _is_training(graph_module)
 
@@ -60,32 +65,33 @@ class Program(nn.Module):
         )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        values = self.taking.flat(args, kwargs)
-        run = _Run(self, self._cut, self._graph_module[0])
+        values = self._attnprof_taking.flat(args, kwargs)
+        run = _Run(self, self._attnprof_cut, self._attnprof_graph_module[0])
         results = run.results(values)
-        spec = self._out_spec
+        spec = self._attnprof_out_spec
         known = spec is not None and spec.num_leaves == len(results)  # a program with gradients among its results: no
         return pytree.tree_unflatten(results, spec) if spec is not None and known else tuple(results)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         """A program with tensors of its own, and the same graph."""
-        for shared in (self._cut, self._graph_module, self.taking, self._out_spec):
+        for name in ("cut", "graph_module", "statistics", "taking", "out_spec"):
+            shared = getattr(self, f"_attnprof_{name}")
             memo[id(shared)] = shared
         copied = self.__class__.__new__(self.__class__)
         memo[id(self)] = copied
         copied.__dict__ = copy.deepcopy(self.__dict__, memo)
         return copied
 
-    def _part(self, path: str) -> nn.Module:
+    def _attnprof_part(self, path: str) -> nn.Module:
         """The module at a path, made with those above it where they are not there yet."""
         module: nn.Module = self
         walked = ""
         for name in path.split(".") if path else ():
             walked = f"{walked}.{name}" if walked else name
             if name not in module._modules:
-                known = self._cut.classes.get(walked)
+                known = self._attnprof_cut.classes.get(walked)
                 # one that was never called only holds others: when those have numbers, as a list does
-                listed = known is None and any(path.startswith(f"{walked}.0") for path in self._cut.classes)
+                listed = known is None and any(path.startswith(f"{walked}.0") for path in self._attnprof_cut.classes)
                 module.add_module(name, nn.ModuleList() if listed else _part_class(known or "")())
             module = module._modules[name]  # type: ignore[assignment]
         return module
@@ -119,14 +125,15 @@ class _Run:
                 if item.context is not None:
                     outputs = self.segment(item, values)
                 else:
-                    made = self._program._part(item.path)(self, item, *values)
+                    made = self._program._attnprof_part(item.path)(self, item, *values)
                     outputs = (made,) if len(item.outputs) == 1 else made
                 known.update(zip(item.outputs, outputs, strict=True))
                 del values, outputs
             else:
                 args = fx.node.map_arg(item.args, lambda node: self._value(node, known))
                 kwargs = fx.node.map_arg(item.kwargs, lambda node: self._value(node, known))
-                known[item] = item.target(*args, **kwargs)  # type: ignore[operator]
+                with _unseen(cast(Tensor, args[0])) if item in self._program._attnprof_statistics else nullcontext():
+                    known[item] = item.target(*args, **kwargs)  # type: ignore[operator]
                 del args, kwargs
             for node in segment.last_uses[position]:
                 known.pop(node, None)
@@ -139,10 +146,31 @@ class _Run:
             return found
         if found.op != "get_attr":
             return known[found]
-        place = self._program._places.get(str(found.target))
+        place = self._program._attnprof_places.get(str(found.target))
         if place is not None:
-            return getattr(self._program._part(place[0]), place[1])
+            return getattr(self._program._attnprof_part(place[0]), place[1])
         return _attribute(found.meta.get("attnprof_owner", self._owner), str(found.target))
+
+
+def _statistics(graph_module: fx.GraphModule) -> Iterator[fx.Node]:
+    """The copies that write running statistics back, which a decomposed batch normalization in training has computed.
+
+    Its backward does not look at what they were before: it has the statistics of the batch.
+    """
+    normalize = torch.ops.aten._native_batch_norm_legit_functional.default
+    for node in graph_module.graph.nodes:
+        if node.target is torch.ops.aten.copy_.default and isinstance(node.args[0], fx.Node):
+            others = [user for user in node.args[0].users if user is not node]
+            if others and all(
+                u.target is normalize and u.args[5] is True and node.args[0] in u.args[3:5] for u in others
+            ):
+                yield node
+
+
+def _unseen(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Inside, autograd takes no notice that a tensor is written to, as where normalization itself writes."""
+    autograd: Any = torch.autograd  # its stubs do not have this
+    return cast("AbstractContextManager[Any]", autograd._unsafe_preserve_version_counter(tensor))
 
 
 def _is_training(graph_module: fx.GraphModule) -> bool:
@@ -178,13 +206,13 @@ def _add_tensors(program: Program, exported: ExportedProgram, graph_module: fx.G
             tensors[target] = exported.constants[target]
     for target, tensor in tensors.items():
         path, _, name = target.rpartition(".")
-        module = program._part(path)
+        module = program._attnprof_part(path)
         tensor = tied.setdefault(_identity(tensor), tensor)
         if isinstance(tensor, nn.Parameter):
             module.register_parameter(name, tensor)
         else:
             module.register_buffer(name, tensor, persistent=target in exported.state_dict)
-        program._places[target] = (path, name)
+        program._attnprof_places[target] = (path, name)
 
 
 def _identity(tensor: Tensor) -> Any:

@@ -25,10 +25,10 @@ _STRUCTURE = {
 class Owner(Protocol):
     """The module that a method is of, as its graph sees it."""
 
-    def attribute(self, name: str) -> Any: ...
-    def set_attribute(self, name: str, value: Any) -> None: ...
-    def call(self, method: str, *args: Any) -> Any: ...
-    def call_function(self, name: str, args: Sequence[Any]) -> Any: ...
+    def _attnprof_attribute(self, name: str) -> Any: ...
+    def _attnprof_set_attribute(self, name: str, value: Any) -> None: ...
+    def _attnprof_call(self, method: str, *args: Any) -> Any: ...
+    def _attnprof_call_function(self, name: str, args: Sequence[Any]) -> Any: ...
 
 
 def nodes(block: Any) -> Iterator[Any]:
@@ -125,14 +125,14 @@ def _loop(node: Any, values: list[Any], known: dict[str, Any]) -> list[Any]:
 def _result(kind: str, node: Any, values: list[Any], known: dict[str, Any]) -> Any:
     match kind:
         case "prim::GetAttr":
-            return values[0].attribute(node.s("name"))
+            return values[0]._attnprof_attribute(node.s("name"))
         case "prim::SetAttr":
-            return values[0].set_attribute(node.s("name"), values[1])
+            return values[0]._attnprof_set_attribute(node.s("name"), values[1])
         case "prim::CallMethod":
-            return values[0].call(node.s("name"), *values[1:])
+            return values[0]._attnprof_call(node.s("name"), *values[1:])
         case "prim::CallFunction":
             owner = known.get(_OWNER) or next(iter(known.values()))
-            return owner.call_function(values[0], values[1:])
+            return owner._attnprof_call_function(values[0], values[1:])
         case "prim::TupleConstruct":
             return tuple(values)
         case "prim::ListConstruct":

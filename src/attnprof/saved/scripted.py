@@ -45,7 +45,7 @@ def load(path: Path) -> Loaded:
     check_graphs(path, functions.values())
     model = Script(module, functions, {})
     model.__class__ = cast(Any, taking_as(type(model), _signature(module)))
-    return Loaded(model, notes=tuple(model.notes()))
+    return Loaded(model, notes=tuple(model._attnprof_notes()))
 
 
 class ScriptPart(nn.Module):
@@ -53,8 +53,8 @@ class ScriptPart(nn.Module):
 
     def __init__(self, module: Any, functions: Mapping[str, Any], tied: dict[Any, nn.Parameter]) -> None:
         super().__init__()
-        self._script = (module,)  # in a tuple: it is not to be counted beside this one
-        self._functions = functions
+        self._attnprof_script = (module,)  # in a tuple: it is not to be counted beside this one
+        self._attnprof_functions = functions
         self.__class__ = _class(module, type(self))  # type: ignore[assignment]
         for name, loaded in module._parameters.items():
             self.register_parameter(name, tied.setdefault(_identity(loaded), _parameter(loaded)))
@@ -65,48 +65,50 @@ class ScriptPart(nn.Module):
             self.add_module(name, ScriptPart(child, functions, tied))
         if module._c.hasattr("training"):
             nn.Module.train(self, bool(module._c.getattr("training")))
-        self._runs: dict[str, bool] = {}
+        self._attnprof_can_run: dict[str, bool] = {}
 
     def forward(self, method: str, *args: Any) -> Any:
-        found = self._script[0]._c._get_method(method)
-        if self.runs(method):
+        found = self._attnprof_script[0]._c._get_method(method)
+        if self._attnprof_runs(method):
             return script_graph.run(found.graph, self, args)
         return found(*args)
 
     def train(self, mode: bool = True) -> ScriptPart:
         super().train(mode)
-        self._script[0].train(mode)
+        self._attnprof_script[0].train(mode)
         return self
 
-    def runs(self, method: str) -> bool:
+    def _attnprof_runs(self, method: str) -> bool:
         """Whether a method runs op by op; if not it runs whole, and what is in it belongs to this module."""
-        if method not in self._runs:
-            graph = self._script[0]._c._get_method(method).graph
-            self._runs[method] = script_graph.can_run(graph, self._has_function)
-        return self._runs[method]
+        if method not in self._attnprof_can_run:
+            graph = self._attnprof_script[0]._c._get_method(method).graph
+            self._attnprof_can_run[method] = script_graph.can_run(graph, self._attnprof_has_function)
+        return self._attnprof_can_run[method]
 
-    def attribute(self, name: str) -> Any:
+    def _attnprof_attribute(self, name: str) -> Any:
         for of_kind in (self._modules, self._parameters, self._buffers):
             if name in of_kind:
                 return of_kind[name]
         if name == "training":
             return self.training
-        return self._script[0]._c.getattr(name)
+        return self._attnprof_script[0]._c.getattr(name)
 
-    def set_attribute(self, name: str, value: Any) -> None:
+    def _attnprof_set_attribute(self, name: str, value: Any) -> None:
         if name in self._buffers:
             self._buffers[name] = value
-        self._script[0]._c.setattr(name, value)
+        self._attnprof_script[0]._c.setattr(name, value)
 
-    def call(self, method: str, *args: Any) -> Any:
+    def _attnprof_call(self, method: str, *args: Any) -> Any:
         """A method: a forward, which a trace numbers, as a call of this module; any other as part of its caller."""
         return self(method, *args) if method.startswith("forward") else ScriptPart.forward(self, method, *args)
 
-    def call_function(self, name: str, args: Sequence[Any]) -> Any:
-        return script_graph.run_function(self._functions[name].graph, self, args)
+    def _attnprof_call_function(self, name: str, args: Sequence[Any]) -> Any:
+        return script_graph.run_function(self._attnprof_functions[name].graph, self, args)
 
-    def _has_function(self, name: str) -> bool:
-        return name in self._functions and script_graph.can_run(self._functions[name].graph, self._has_function)
+    def _attnprof_has_function(self, name: str) -> bool:
+        return name in self._attnprof_functions and script_graph.can_run(
+            self._attnprof_functions[name].graph, self._attnprof_has_function
+        )
 
 
 class Script(ScriptPart):
@@ -116,14 +118,15 @@ class Script(ScriptPart):
     """
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return ScriptPart.forward(self, "forward", *self._bound(args, kwargs))
+        return ScriptPart.forward(self, "forward", *self._attnprof_bound(args, kwargs))
 
-    def notes(self) -> list[str]:
+    def _attnprof_notes(self) -> list[str]:
         """What a reader must know: how it was run."""
         whole = [
             name or "the model"
             for name, part in self.named_modules()
-            if isinstance(part, ScriptPart) and not all(part.runs(m) for m in part._script[0]._c._method_names())
+            if isinstance(part, ScriptPart)
+            and not all(part._attnprof_runs(m) for m in part._attnprof_script[0]._c._method_names())
         ]
         notes = ["A TorchScript model is counted op by op as its graph states them, before the JIT fuses any."]
         if whole:
@@ -131,8 +134,8 @@ class Script(ScriptPart):
             notes.append(f"What {shown} calls inside runs in one piece, and is not told apart by module.")
         return notes
 
-    def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        _, *expected = self._script[0]._c._get_method("forward").schema.arguments
+    def _attnprof_bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        _, *expected = self._attnprof_script[0]._c._get_method("forward").schema.arguments
         names = [argument.name for argument in expected]
         taken = ", ".join(f"{a.name}: {a.type}" for a in expected) or "nothing"
         unknown = [name for name in kwargs if name not in names[len(args) :]]

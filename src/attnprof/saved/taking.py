@@ -23,17 +23,39 @@ _LEAST, _MOST = -(2**63), 2**62
 
 @dataclass(frozen=True, slots=True)
 class OpenSize:
-    """A size that a program leaves open: its symbol, the input axes that have it, the least and most it may be."""
+    """A size that a program leaves open: its symbol, the input axes that have it, the least and most it may be.
+
+    ``derived`` are axes that have a multiple of it or the like, with what they have: ``("x.0", 2*s77)``.
+    """
 
     symbol: sympy.Symbol
     axes: tuple[str, ...]
     least: int
     most: float
+    derived: tuple[tuple[str, sympy.Expr], ...] = ()
 
     def __str__(self) -> str:
         most = f"to {self.most}" if math.isfinite(self.most) else "on"
         least = "any" if self.least == _LEAST else f"from {self.least}"
-        return f"{self.symbol} ({', '.join(self.axes)}; {least} {most})"
+        axes = (*self.axes, *(f"{axis} = {expression}" for axis, expression in self.derived))
+        return f"{self.symbol} ({', '.join(axes)}; {least} {most})"
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The axes that a plain name means: those that have the size itself, if there are any."""
+        return self.axes or tuple(axis for axis, _ in self.derived)
+
+    def symbol_for(self, name: str, value: int) -> int:
+        """What the symbol is when what ``name`` means has this value."""
+        expression = dict(self.derived).get(name)
+        if expression is None and not self.axes and name != str(self.symbol):
+            expression = self.derived[0][1]
+        if expression is None:
+            return value
+        found = _solved(expression, self.symbol, value)
+        if found is None:
+            raise AttnprofError(f"{name}={value} is no {expression} of a whole number: the program leaves open {self}.")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +136,10 @@ class Taking:
         values = self._values(leaves)
         for name, value in asked.items():
             found = self.size_named(name)
-            if not found.least <= value <= found.most:
+            number = found.symbol_for(name, value)
+            if not found.least <= number <= found.most:
                 raise AttnprofError(f"{name}={value} is outside of what the program was exported for: {found}.")
-            values[found.symbol] = value
+            values[found.symbol] = number
         resized = [_resized(leaf, traced, values) for leaf, traced in zip(leaves, self.traced, strict=True)]
         made: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_unflatten(resized, self.spec)
         self._check(resized)
@@ -130,16 +153,16 @@ class Taking:
                 "Pass dynamic_shapes to torch.export.export."
             )
         for size in self.sizes:
-            if name == str(size.symbol) or name in size.axes:
+            if name in (str(size.symbol), *size.axes, *dict(size.derived)):
                 return size
         if "." not in name:
             axis = {"batch": 0, "batch_size": 0, "b": 0, "seq": 1, "seq_len": 1, "sequence": 1}.get(name.lower())
-            there = [size for size in self.sizes if any(a.endswith(f".{axis}") for a in size.axes)]
+            there = [size for size in self.sizes if any(a.endswith(f".{axis}") for a in size.named)]
             if len(there) == 1:
                 return there[0]
             if len(self.sizes) == 1 and axis is None:
                 return self.sizes[0]
-        known = [str(size.symbol) for size in self.sizes] + [axis for size in self.sizes for axis in size.axes]
+        known = [str(size.symbol) for size in self.sizes] + [axis for size in self.sizes for axis in size.named]
         raise AttnprofError(
             f'the program has no size "{name}". It leaves open {"; ".join(map(str, self.sizes))}. '
             f"A file does not keep the names that sizes had.{closest(name, known)}"
@@ -161,12 +184,19 @@ class Taking:
     def _values(self, leaves: Sequence[Any]) -> dict[sympy.Symbol, int]:
         """What each symbol is in some arguments."""
         found: dict[sympy.Symbol, int] = {}
+        derived: list[tuple[sympy.Expr, int]] = []
         for leaf, traced in zip(leaves, self.traced, strict=True):
             sizes = zip(leaf.shape, traced.shape, strict=True) if isinstance(traced, Tensor) else [(leaf, traced)]
             for size, expected in sizes:
                 symbol = _expression(expected)
                 if isinstance(symbol, sympy.Symbol):
                     found.setdefault(symbol, int(size))
+                elif symbol is not None and len(symbol.free_symbols) == 1:
+                    derived.append((symbol, int(size)))
+        for expression, size in derived:  # of a symbol that no axis has as it is
+            (symbol,) = expression.free_symbols
+            if symbol not in found and (number := _solved(expression, symbol, size)) is not None:
+                found[symbol] = number
         return found
 
     def _check(self, leaves: Sequence[Any]) -> None:
@@ -179,7 +209,9 @@ class Taking:
         for size in self.sizes:
             value = values.get(size.symbol, size.least)
             if not size.least <= value <= size.most:
-                raise AttnprofError(f"{size.axes[0]} is {value}, outside of what the program was exported for: {size}.")
+                raise AttnprofError(
+                    f"{(*size.axes, size.symbol)[0]} is {value}, outside of what the program was exported for: {size}."
+                )
         for name, leaf, traced in zip(self.names, leaves, self.traced, strict=True):
             if isinstance(traced, Tensor):
                 fits = all(n == _evaluated(m, values) for n, m in zip(leaf.shape, traced.shape, strict=True))
@@ -213,18 +245,32 @@ def _argument_names(exported: ExportedProgram) -> list[str]:
 
 def _open_sizes(exported: ExportedProgram, names: Sequence[str], traced: Sequence[Any]) -> Iterator[OpenSize]:
     axes: dict[sympy.Symbol, list[str]] = {}
+    derived: dict[sympy.Symbol, list[tuple[str, sympy.Expr]]] = {}
     for name, value in zip(names, traced, strict=True):
         shape = enumerate(value.shape) if isinstance(value, Tensor) else [(None, value)]
         for axis, size in shape:
             symbol = _expression(size)
             if isinstance(symbol, sympy.Symbol):
                 axes.setdefault(symbol, []).append(name if axis is None else f"{name}.{axis}")
-    for symbol, where in axes.items():
+            elif symbol is not None and len(symbol.free_symbols) == 1:
+                (free,) = symbol.free_symbols
+                derived.setdefault(free, []).append((f"{name}.{axis}", symbol))
+    for symbol in dict.fromkeys([*axes, *derived]):
+        where, also = axes.get(symbol, []), derived.get(symbol, [])
         limits = exported.range_constraints.get(symbol)
         low, high = (limits.lower, limits.upper) if limits is not None else (None, None)
-        least = int(low) if isinstance(low, sympy.Integer) else 0 if "." in where[0] else _LEAST
+        least = int(low) if isinstance(low, sympy.Integer) else 0 if also or "." in where[0] else _LEAST
         most = int(high) if isinstance(high, sympy.Integer) and high < _MOST else math.inf
-        yield OpenSize(symbol, tuple(where), least, most)
+        yield OpenSize(symbol, tuple(where), least, most, tuple(also))
+
+
+def _solved(expression: sympy.Expr, symbol: sympy.Symbol, value: int) -> int | None:
+    """The whole number that makes a linear expression of a symbol this value; None where there is none."""
+    step, start = expression.coeff(symbol, 1), expression.subs(symbol, 0)
+    if step == 0 or not step.is_number or sympy.expand(expression - step * symbol - start) != 0:
+        return None
+    found = sympy.Rational(value - start) / step
+    return int(found) if found.is_integer else None
 
 
 def _expression(size: Any) -> Any:
