@@ -10,7 +10,7 @@ from attnprof.analytic.prediction import KINDS, Phase, Prediction, Quantity
 from attnprof.analytic.text import plain
 from attnprof.core.comparison import TermValue
 from attnprof.core.errors import AttnprofError
-from attnprof.core.trace import Call
+from attnprof.core.trace import SPREAD, Call
 
 #: The phases that are compared. What an optimizer does is no module's.
 PHASES: tuple[Phase, ...] = ("forward", "backward", "recompute")
@@ -89,10 +89,13 @@ def theory(module: Recorded) -> Theory | None:
 def _written(bound: Binding, module: Recorded, given: Given) -> Prediction | None:
     """What the formula of a class says of a call.
 
-    Raises :class:`AttnprofError` for complex numbers, which a product takes four real ones of, and where a user's
-    fails, whatever with: what was measured is there all the same. With real weights it is the products that are
-    real; complex inputs beside them are angles of positions, which only elementwise operations turn by.
+    Raises :class:`AttnprofError` for a part of a layer, for complex numbers, which a product takes four real ones of,
+    and where a user's fails, whatever with: what was measured is there all the same. With real weights it is the
+    products that are real; complex inputs beside them are angles of positions, which only elementwise operations turn
+    by.
     """
+    if any(SPREAD in told for told in (module.hyperparameters, *module.parts.values())):
+        raise UnpredictableError("its weights are spread over ranks, and this one computed with a part of them")
     multiplied = tuple(module.parameters.values()) or given.inputs
     if not bound.users and any(tensor.dtype.startswith("complex") for tensor in multiplied):
         raise UnpredictableError("closed forms are of real numbers, and it has complex ones")

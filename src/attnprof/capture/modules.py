@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from attnprof.capture.metas import tensor_meta
-from attnprof.core.trace import OPTIMIZER, OUTSIDE, ROOT, ModuleRecord, ParameterRecord
+from attnprof.core.trace import OPTIMIZER, OUTSIDE, ROOT, SPREAD, ModuleRecord, ParameterRecord
 
 #: Attributes under which wrappers hold the module they wrap; they vanish from names.
 _WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _PARALLEL = ("DistributedDataParallel", "DataParallel")
+#: Classes of torch.distributed that a wrapped module's class is mixed with.
+_MIXED_IN = ("FSDPModule", "ReplicateModule", "DDP")
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -109,7 +111,7 @@ class Modules:
 
     def _adopt(self, module: nn.Module, parent: int) -> int:
         parent = ROOT if parent in (OUTSIDE, OPTIMIZER) else parent
-        label = f"({type(unwrap(module)).__name__})"
+        label = f"({_class_of(unwrap(module))[0]})"
         siblings = self._foreign.setdefault((parent, label), [])
         vacant = self._vacant[siblings[0]] if siblings else set()
         self._look_at_dead()
@@ -207,6 +209,8 @@ class Modules:
             for name, value in vars(module).items()
             if not name.startswith("_") and name != "training" and _is_scalar(value)
         }
+        if _is_spread(module):
+            record.hyperparameters[SPREAD] = True
 
     def _parameters(self, module: nn.Module, index: int) -> Iterator[ParameterRecord]:
         for name, parameter in module._parameters.items():
@@ -225,8 +229,30 @@ class Modules:
 
 
 def _class_of(module: nn.Module) -> tuple[str, str]:
-    """The name of a module's class, and of the Python module that defines it."""
-    return type(module).__name__, type(module).__module__
+    """The name of a module's class, and of the Python module that defines it.
+
+    ``fully_shard`` and ``replicate`` put a module into a class made of their own and the user's.
+    """
+    kind: type = type(module)
+    while len(kind.__bases__) == 2 and kind.__bases__[0].__name__ in _MIXED_IN and _is_distributed(kind.__bases__[0]):
+        kind = kind.__bases__[1]
+    return kind.__name__, kind.__module__
+
+
+def _is_distributed(kind: type) -> bool:
+    return kind.__module__.startswith("torch.distributed.")
+
+
+def _is_spread(module: nn.Module) -> bool:
+    """Whether it computes with a part of its weights: DTensors that no FSDP makes whole for the forward."""
+    for parameter in module._parameters.values():
+        if parameter is not None and type(parameter).__name__ == "DTensor" and _is_distributed(type(parameter)):
+            placed: Any = parameter
+            ways = zip(placed.placements, placed.device_mesh.shape, strict=True)
+            parts = sum(ranks > 1 and not placement.is_replicate() for placement, ranks in ways)
+            if parts > bool(getattr(module, "_is_fsdp_managed_module", False)):
+                return True
+    return False
 
 
 def _is_scalar(value: Any) -> bool:

@@ -19,6 +19,10 @@ PHASES = ("forward", "backward", "recompute", "optimizer", "optimizer_init", "ot
 #: The modules every trace has: the run itself, what no module ran, and the optimizer.
 ROOT, OUTSIDE, OPTIMIZER = 0, 1, 2
 
+#: Hyper-parameter of a module that computes with a part of its weights; other processes have the rest (tensor
+#: parallelism). Its parameters are recorded whole.
+SPREAD = "spread_over_ranks"
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterRecord:
