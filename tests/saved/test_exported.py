@@ -561,7 +561,7 @@ class Named(nn.Module):
 
 def test_modules_may_have_any_name(tmp_path: Path) -> None:
     report = attnprof.run(attnprof.load_model(saved(tmp_path / "m.pt2", Named(), (torch.zeros(2, 4),))))
-    found = {name: cost.matmul_flops for name, cost in report.by_module().items() if cost.matmul_flops}
+    found = {name: cost.matmul_flops for name, cost in report.by_module().items() if name and cost.matmul_flops}
     assert found == {f"{before}{name}": 2 * 2 * 4 * 4 for name in Named.NAMES for before in ("", "_")}
 
 
