@@ -260,6 +260,14 @@ def test_the_peak_is_marked(open_gpt: Opened, gpt: Report) -> None:
     assert f"peak {peak}" in open_gpt.page.locator("#memory .annotation").all_text_contents()
 
 
+#: Whether all of a column can be seen without scrolling its table: what matters most, on a phone as well.
+IN_VIEW = """([grid, head]) => {
+  const table = document.querySelector(grid);
+  const edge = table.parentElement.getBoundingClientRect().right;
+  return table.querySelector(head).closest("th").getBoundingClientRect().right <= edge + 1;
+}"""
+
+
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")])
 def test_it_fits_and_is_pictured(
     browser: Browser, gpt_page: Path, tmp_path: Path, size: tuple[int, int], scheme: str
@@ -270,6 +278,8 @@ def test_it_fits_and_is_pictured(
         for section in ("shares", "roofline", "memory"):
             found.drawn(section)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for grid, column in {"layers": "time-share", "ops": "time-share", "theory": "residual"}.items():
+            assert page.evaluate(IN_VIEW, [f"#grid-{grid}", f"[data-sort='{column}']"]), grid
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         light = sum(int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(",")) > 3 * 128
         assert light == (scheme == "light")

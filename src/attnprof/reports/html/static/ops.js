@@ -54,12 +54,14 @@ function ops() {
       value: (row) => (row.more ? "" : row.from.label[row.at]),
       full: (row) => (row.more ? null : row.from.label[row.at]),
     };
-    return [
-      label,
-      number("calls", "calls", "count", calls, null, 90),
-      ...[work.matmul, work.vector, work.read, work.written, work.intensity].map(listed),
-      ...(timed ? [timed.bound, timed.best, timeShare] : [listed(share)]),
-    ];
+    const called = number("calls", "calls", "count", calls, null, 90);
+    const moved = window.innerWidth < 1400 ? [work.bytes] : [work.read, work.written]; // the last column is in view
+    const best = timed ? [timed.bound, timed.best] : [];
+    const shares = timed ? timeShare : listed(share);
+    if (window.innerWidth < 640) { // what matters most is beside the names, on a phone
+      return [label, listed(work.matmul), shares, called, ...[work.vector, ...moved, work.intensity].map(listed), ...best];
+    }
+    return [label, called, ...[work.matmul, work.vector, ...moved, work.intensity].map(listed), ...best, shares];
   }
 
   const grid = new Grid({

@@ -53,19 +53,23 @@ function theory() {
   });
   const predicted = amounts("predicted", "predicted", (row) => big(table.predicted[row]));
   const termsToo = (row) => (isTop(row) ? predicted.cell(row) : row.term ? value(row.row, row.size) : "");
-  const columns = () => [
-    {
+  function columns() {
+    const label = {
       key: "label", title: "module", text: true, width: 250, value: top((row) => table.module[row]),
       cell: (row) => (isTop(row) ? table.module[row] : el("span", { class: row.term ? "" : tone(row.row) }, row.name)),
       full: (row) => (isTop(row) ? table.module[row] : row.text),
-    },
-    words("formula", "formula", formula, 200),
-    words("phase", "phase", top((row) => table.phase[row]), 108),
-    words("quantity", "quantity", top((row) => quantity(row)[0]), 126),
-    amounts("measured", "measured", (row) => big(table.measured[row])),
-    { ...predicted, cell: termsToo },
-    { ...amounts("residual", "residual", residual), value: (row) => (isTop(row) ? abs(residual(row)) : null), cell: residualCell },
-  ];
+    };
+    const by = words("formula", "formula", formula, 200);
+    const narrow = window.innerWidth < 640;
+    const phase = words("phase", "phase", top((row) => table.phase[row]), narrow ? 84 : 108);
+    const what = words("quantity", "quantity", top((row) => quantity(row)[0]), 126);
+    const measured = amounts("measured", "measured", (row) => big(table.measured[row]));
+    const theory = { ...predicted, cell: termsToo };
+    const rest = { ...amounts("residual", "residual", residual), value: (row) => (isTop(row) ? abs(residual(row)) : null), cell: residualCell };
+    return narrow // what matters most is beside the names, on a phone
+      ? [label, rest, phase, measured, theory, by, what]
+      : [label, by, phase, what, measured, theory, rest];
+  }
 
   const grid = new Grid({
     name: "theory", label: "Measured against predicted", tree: true,
