@@ -183,3 +183,26 @@ def test_a_node_is_named_by_the_last_part_of_its_name(report: attnprof.Report) -
     node: ModuleNode = report.root.find("down")
     assert (node.name, node.fqn, node.class_name) == ("down", "down", "Linear")
     assert report.root.name == "Net"
+
+
+@pytest.mark.parametrize("question", ["by_module", "by_operator", "operator_calls"])
+def test_a_phase_that_there_is_not_is_refused(report: attnprof.Report, question: str) -> None:
+    """Its costs would all be zero."""
+    with pytest.raises(attnprof.AttnprofError, match=r'^no phase "forwards": use forward, .* Did you mean forward'):
+        getattr(report, question)("forwards")
+
+
+def test_the_step_that_makes_the_optimizers_state_by_op() -> None:
+    """``optimizer`` has it; ``optimizer_init`` is it alone."""
+    model = nn.Linear(3, 5)
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+    with attnprof.profile(model) as prof:
+        for _ in range(2):
+            model(torch.ones(2, 3)).sum().backward()
+            optimizer.step()
+    report = prof.report()
+    first, all_steps = report.by_operator("optimizer_init"), report.by_operator("optimizer")
+    assert Cost.sum(first.values()) == report.by_module("optimizer_init")[""]
+    assert Cost.sum(all_steps.values()) == report.phases["optimizer"]
+    assert 0 < Cost.sum(first.values()).flops < report.phases["optimizer"].flops
+    assert sum(report.operator_calls("optimizer_init").values()) < sum(report.operator_calls("optimizer").values())

@@ -290,6 +290,9 @@ def test_no_such_module_or_phase() -> None:
         roofline.point("h.0.upp")
     with pytest.raises(AttnprofError, match=r'no phase "forwards": use forward, .* Did you mean forward\?'):
         roofline.point("h", "forwards")
+    for question in (roofline.by_module, roofline.by_operator):
+        with pytest.raises(AttnprofError, match=r"^no phase \"forwards\""):
+            question("forwards")
 
 
 def test_the_law_is_checked() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
+from attnprof.analysis import phases
 from attnprof.analysis.tree import ModuleNode
 from attnprof.core.device import DeviceSpec
 from attnprof.core.errors import AttnprofError, ConservationError, closest
@@ -12,7 +13,7 @@ from attnprof.core.timing import Durations, LayerTimes
 from attnprof.core.trace import Trace
 
 #: The phases that a layer has a time in.
-PHASES = ("forward", "backward", "recompute", "optimizer", "other")
+PHASES = phases.PHASES
 #: A spread above this part of the median is said: half of the steps lie further apart.
 WIDE = 0.1
 
@@ -86,8 +87,7 @@ class MeasuredLayers:
 
         Raises :class:`AttnprofError` when there is no such module or phase.
         """
-        if phase is not None and phase not in PHASES:
-            raise AttnprofError(f'no phase "{phase}": use {", ".join(PHASES)}.{closest(phase, PHASES)}')
+        phases.check(phase)
         name = self._names.get(fqn)
         if name is None:
             raise AttnprofError(f'no module "{fqn}" in this run.{closest(fqn, self._names)}')

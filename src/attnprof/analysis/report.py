@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from attnprof.analysis import layer_times, steps, training, tree
+from attnprof.analysis import layer_times, phases, steps, training, tree
 from attnprof.analysis.layer_times import MeasuredLayers
 from attnprof.analysis.memory import MemorySummary
 from attnprof.analysis.pace import Pace
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from attnprof.core.crosscheck import Crosscheck
     from attnprof.core.device import DeviceSpec
 
-#: The phases of a report, in order. The creation of optimizer state is part of ``optimizer`` here.
-PHASES = ("forward", "backward", "recompute", "optimizer", "other")
+PHASES = phases.PHASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class Report:
         """Cost by phase; the phases add up to :attr:`total`."""
         found = dict.fromkeys(PHASES, ZERO)
         for phase, cost in self._phases.items():
-            found[_shown(phase)] += cost
+            found[phases.shown(phase)] += cost
         return found
 
     @property
@@ -106,9 +105,12 @@ class Report:
     # Breakdowns
 
     def by_module(self, phase: str | None = None, inclusive: bool = True) -> dict[str, Cost]:
-        """Cost by dotted module name, ``""`` being the root; with what is below (inclusive) or without."""
-        phases = _hidden(phase)
-        own = {node.fqn: Cost.sum(node.own(p) for p in phases) for node in self.root.walk()}
+        """Cost by dotted module name, ``""`` being the root; with what is below (inclusive) or without.
+
+        In one phase or in all. Raises :class:`AttnprofError` when there is no such phase.
+        """
+        wanted = (None,) if phase is None else phases.parts(phase)
+        own = {node.fqn: Cost.sum(node.own(p) for p in wanted) for node in self.root.walk()}
         if not inclusive:
             return own
 
@@ -121,22 +123,27 @@ class Report:
         return own
 
     def by_operator(self, phase: str | None = None) -> dict[str, Cost]:
-        """Cost by op, overload included (``aten.mm.default``), dearest first."""
+        """Cost by op, overload included (``aten.mm.default``), dearest first; in one phase or in all.
+
+        Raises :class:`AttnprofError` when there is no such phase.
+        """
+        wanted = None if phase is None else phases.parts(phase)
         found: dict[str, Cost] = {}
         for node in self.root.walk():
             for (where, signature), calls in node.self_ops.items():
                 op = self.priced[signature]
-                for name, cost in ((_shown(where), op.cost), (_shown(tree.again(where)), op.recompute)):
-                    if phase in (None, name) and (cost or name == _shown(where)):
+                for name, cost in ((where, op.cost), (tree.again(where), op.recompute)):
+                    if (wanted is None or name in wanted) and (cost or name == where):
                         key = op.signature.op
                         found[key] = found.get(key, ZERO) + cost * calls
         return dict(sorted(found.items(), key=lambda item: (-item[1].flops, -item[1].bytes, item[0])))
 
     def operator_calls(self, phase: str | None = None) -> dict[str, int]:
-        """How often each op ran."""
+        """How often each op ran, in one phase or in all."""
+        wanted = None if phase is None else phases.parts(phase)
         found: Counter[str] = Counter()
         for (signature, scope), calls in self.trace.counts().items():
-            if phase in (None, _shown(self.trace.scopes[scope].phase)):
+            if wanted is None or self.trace.scopes[scope].phase in wanted:
                 found[self.trace.signatures[signature].op] += calls
         return dict(found)
 
@@ -292,11 +299,3 @@ class Report:
     def notes(self) -> list[str]:
         """What a reader must know to read the numbers right."""
         return self.trace.notes
-
-
-def _shown(phase: str) -> str:
-    return "optimizer" if phase == "optimizer_init" else phase
-
-
-def _hidden(phase: str | None) -> tuple[str | None, ...]:
-    return ("optimizer", "optimizer_init") if phase == "optimizer" else (phase,)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from attnprof.analysis import steps, tree
+from attnprof.analysis import phases, steps, tree
 from attnprof.analysis.roofline_clock import NONE, Clock, Sums, Ticks, kinds
 from attnprof.analysis.roofline_fused import Amount, Fused, fuse
 from attnprof.analysis.roofline_notes import sentences
@@ -25,7 +25,7 @@ from attnprof.core.trace import Trace
 from attnprof.core.work import PricedOp
 
 #: The phases of a point. The creation of optimizer state is part of ``optimizer``.
-PHASES = ("forward", "backward", "recompute", "optimizer", "other")
+PHASES = phases.PHASES
 _Calls = Mapping[tuple[str, int], int]  # by phase and signature
 
 
@@ -73,20 +73,21 @@ class Roofline:
 
         Raises :class:`AttnprofError` when there is no such module or phase.
         """
-        if phase is not None and phase not in PHASES:
-            raise AttnprofError(f'no phase "{phase}": use {", ".join(PHASES)}.{closest(phase, PHASES)}')
+        phases.check(phase)
         if fqn not in self._named:
             raise AttnprofError(f'no module "{fqn}" in this run.{closest(fqn, self._named)}')
         return self._point(self._named[fqn], phase, inclusive)
 
     def by_module(self, phase: str | None = None, inclusive: bool = True) -> dict[str, RooflinePoint]:
         """Every module by its dotted name, in one phase or in all, with what is below it or without."""
+        phases.check(phase)
         return {node.fqn: self._point(index, phase, inclusive) for index, node in enumerate(self._nodes)}
 
     # Operators and steps
 
     def by_operator(self, phase: str | None = None) -> dict[str, OperatorPoint]:
         """Every op (``aten.mm.default``) by name, longest time first; they add up to the total or the phase."""
+        phases.check(phase)
         calls: Counter[str] = Counter()
         costs: dict[str, Cost] = {}
         sums = Sums()
