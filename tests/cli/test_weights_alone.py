@@ -67,7 +67,7 @@ def test_less_of_it(capsys: pytest.CaptureFixture[str]) -> None:
 def test_for_programs_every_tensor(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = ran(capsys, "w.safetensors", "--format", "csv")
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(out))}
-    assert {name: int(row["parameters"]) for name, row in rows.items()} == {n: t.numel() for n, t in state().items()}
+    assert {name: int(row["elements"]) for name, row in rows.items()} == {n: t.numel() for n, t in state().items()}
     assert rows["h.1.up.weight"]["shape"] == f"{F}x{D}"
     _, out, _ = ran(capsys, "w.safetensors", "--format", "json")
     data = json.loads(out)
@@ -112,3 +112,17 @@ def test_a_model_that_was_pickled_whole_is_not_weights(capsys: pytest.CaptureFix
     code, out, err = ran(capsys, "model.pth")
     assert (code, out) == (2, "")
     assert "is a pickled model (class torch.nn.modules.linear.Linear). Loading it would run its code." in err
+
+
+def test_buffers_are_no_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(nn.Sequential(nn.Linear(D, F), nn.BatchNorm1d(F)).state_dict(), "w.pth")
+    _, out, _ = ran(capsys, "w.pth", "--units", "exact")
+    parameters, buffers = D * F + F + 2 * F, 2 * F + 1  # mean, variance and the number of batches
+    assert f"w.pth · 7 tensors · {parameters} parameters · {buffers} in buffers · " in out
+    _, out, _ = ran(capsys, "w.pth", "--format", "csv")
+    found = {row["name"] for row in csv.DictReader(io.StringIO(out)) if row["buffer"]}
+    assert found == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    _, out, _ = ran(capsys, "w.pth", "--format", "json")
+    data = json.loads(out)
+    assert (data["parameters"], data["buffer_elements"]) == (parameters, buffers)
+    assert {t["name"] for t in data["tensors"] if t.get("buffer")} == found

@@ -20,11 +20,12 @@ import attnprof
 from attnprof.core import trace_json
 from attnprof.core.errors import AttnprofError
 from attnprof.costs import registry
-from attnprof.reports import formats
+from attnprof.reports import formats, stored_weights
 from attnprof.reports.schemas import NAMES
 from reports.traces import Hand, mm, stack, unknown
 
 VERSIONS = {**dict.fromkeys(NAMES, 1), "run": trace_json.SCHEMA, "report": formats.SCHEMA}
+VERSIONS["weights"] = stored_weights.SCHEMA
 KNOWN = Path(__file__).parent / "golden" / "schema_versions.json"
 
 

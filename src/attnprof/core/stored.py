@@ -7,6 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 
+#: Names that PyTorch and transformers give to buffers. A file does not say which of its tensors are no parameters.
+_BUFFERS = {
+    *("running_mean", "running_var", "num_batches_tracked"),
+    *("position_ids", "token_type_ids", "relative_position_index", "inv_freq"),
+}
+#: No parameter is of these: it could have no gradient, and weights are quantised to fewer bits.
+_NEVER_PARAMETERS = {"bool", "int64"}
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
@@ -25,6 +33,11 @@ class StoredTensor:
     @property
     def numel(self) -> int:
         return prod(self.shape)
+
+    @property
+    def is_buffer(self) -> bool:
+        """Whether it is no parameter, as far as its name and dtype tell: statistics of a norm, positions, masks."""
+        return self.dtype in _NEVER_PARAMETERS or self.name.rpartition(".")[2] in _BUFFERS
 
 
 @dataclass(frozen=True)
@@ -52,8 +65,13 @@ class StoredWeights:
         return tuple(t for t in self.tensors if t.shares < 0 or largest[t.shares] is t)
 
     @property
-    def numel(self) -> int:
-        return sum(tensor.numel for tensor in self.counted)
+    def parameters(self) -> int:
+        """Elements of all that is no buffer."""
+        return sum(tensor.numel for tensor in self.counted if not tensor.is_buffer)
+
+    @property
+    def buffer_elements(self) -> int:
+        return sum(tensor.numel for tensor in self.counted if tensor.is_buffer)
 
     @property
     def bytes(self) -> int:

@@ -16,8 +16,10 @@ from attnprof.reports.text import in_markdown, printable, shortened, width_of_te
 
 #: What rows can be put in order by.
 SORTS = ("params", "bytes")
-_HEADINGS = ("tensors", "parameters", "bytes", "dtype", "shape")
+_HEADINGS = ("tensors", "elements", "bytes", "dtype", "shape")
 _SHOWN_METADATA = 5
+#: The version of the JSON.
+SCHEMA = 2
 
 
 def check(sort: str | None, top: int | None, depth: int | None) -> None:
@@ -72,10 +74,11 @@ def to_csv(weights: StoredWeights) -> str:
     """One line for each tensor, with plain integers."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "shape", "dtype", "parameters", "bytes", "file", "shares"])
+    writer.writerow(["name", "shape", "dtype", "elements", "bytes", "buffer", "file", "shares"])
     for t in weights.tensors:
         shape = "x".join(map(str, t.shape))
-        writer.writerow([t.name, shape, t.dtype, t.numel, t.bytes, t.file, t.shares if t.shares >= 0 else ""])
+        shares = t.shares if t.shares >= 0 else ""
+        writer.writerow([t.name, shape, t.dtype, t.numel, t.bytes, "yes" if t.is_buffer else "", t.file, shares])
     return text.getvalue()
 
 
@@ -83,15 +86,17 @@ def to_json(weights: StoredWeights) -> str:
     """Every tensor as JSON, with plain integers."""
     data = {
         "format": "attnprof weights",
-        "schema": 1,
+        "schema": SCHEMA,
         "file": weights.where,
         "files": weights.files,
         "file_bytes": weights.file_bytes,
-        "parameters": weights.numel,
+        "parameters": weights.parameters,
+        "buffer_elements": weights.buffer_elements,
         "bytes": weights.bytes,
-        "dtypes": {d: {"tensors": t, "parameters": n, "bytes": b} for d, (t, n, b) in weights.by_dtype().items()},
+        "dtypes": {d: {"tensors": t, "elements": n, "bytes": b} for d, (t, n, b) in weights.by_dtype().items()},
         "tensors": [
-            {"name": t.name, "shape": list(t.shape), "dtype": t.dtype, "parameters": t.numel, "bytes": t.bytes}
+            {"name": t.name, "shape": list(t.shape), "dtype": t.dtype, "elements": t.numel, "bytes": t.bytes}
+            | ({"buffer": True} if t.is_buffer else {})
             | ({"file": t.file} if weights.files > 1 else {})
             | ({"shares": t.shares} if t.shares >= 0 else {})
             for t in weights.tensors
@@ -108,7 +113,8 @@ def _title(weights: StoredWeights, units: Units) -> list[str]:
         printable(weights.where),
         *several,
         f"{len(weights.tensors):,} tensor{'' if len(weights.tensors) == 1 else 's'}",
-        f"{units.text(weights.numel, 'count')} parameters",
+        f"{units.text(weights.parameters, 'count')} parameters",
+        *([f"{units.text(weights.buffer_elements, 'count')} in buffers"] if weights.buffer_elements else []),
         units.text(weights.bytes, "bytes"),
     ]
 
