@@ -244,6 +244,7 @@ def _about(report: Report, found: Spans, device: DeviceSpec | None) -> _Event:
             f"Attainable time on {device.id}, one op call after the other: the greater of arithmetic at its peaks "
             "and traffic at its bandwidth. Nothing here was measured."
         )
+    if device is not None:
         notes += report.roofline_on(device).notes
     about: _Event = {
         "made by": "attnprof",
