@@ -7,9 +7,12 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +123,65 @@ def test_a_name_ending_in_onnx_is_believed_when_nothing_else_is(tmp_path: Path) 
     (tmp_path / "model.onnx").write_bytes(b"\x0a\x00")
     with pytest.raises(AttnprofError, match=r"torch\.export"):
         kind_of(tmp_path / "model.onnx")
+
+
+ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "some/base"}
+UNET = {"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.30"}
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"model.safetensors": ""}, "without a config.json; name a file in it, such as {}/model.safetensors"),
+        ({"b.safetensors": "", "b.safetensors.index.json": ""}, "such as {}/b.safetensors.index.json"),
+        ({"model.gguf": ""}, "GGUF file of llama.cpp, not a PyTorch model; give the Hugging Face config.json"),
+        ({"adapter_config.json": ADAPTER, "adapter_model.safetensors": ""}, "holds an adapter, which is no model"),
+        ({"model_index.json": UNET}, "is a pipeline of diffusers, of several models"),
+        ({"config.json": UNET}, "is a configuration of diffusers ('UNet2DConditionModel')"),
+        ({"config.json": ADAPTER}, "give the config.json of the model that it was trained for, 'some/base'"),
+        ({"saved_model.pb": ""}, "is a model of TensorFlow"),
+        ({"notes.txt": ""}, "name a file of a model, or a folder of a Hugging Face model"),
+    ],
+)
+def test_folders_of_other_things_are_told_what_they_are(tmp_path: Path, files: dict[str, Any], words: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content and json.dumps(content))
+    for path in (tmp_path, *tmp_path.glob("*config.json")):
+        with pytest.raises(AttnprofError) as caught:
+            attnprof.load_model(path)
+        assert "\n" not in str(caught.value)
+        if path == tmp_path:
+            assert words.format(tmp_path) in str(caught.value)
+
+
+def test_what_another_user_may_not_read_is_one_sentence(tmp_path: Path) -> None:
+    """In a process of its own that becomes nobody where it is root, who may read everything."""
+    (tmp_path / "closed.pt").write_bytes(b"PK")
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "unlisted").mkdir()
+    (tmp_path / "unlisted" / "index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}')
+    for name, mode in (("closed.pt", 0), ("closed", 0), ("unlisted", 0o311), (".", 0o755)):
+        (tmp_path / name).chmod(mode)
+    code = (
+        "import os, sys, encodings.utf_8_sig\n"  # what is imported late may lie where only root can read
+        "from attnprof.core.errors import AttnprofError\n"
+        "from attnprof.saved import weights\n"
+        "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: weights.read(path)\n"
+        "    except AttnprofError as error: print(error)\n"
+    )
+    paths = ["closed.pt", "closed", "closed/x.pt", "unlisted/index.json"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    denied = "cannot be read: Permission denied."
+    assert done.stdout.splitlines() == [
+        *(f"{path} {denied}" for path in paths[:3]),
+        f"{paths[3]} names gone.safetensors, which is not in its folder.",
+    ]
+    for name in ("closed", "unlisted"):
+        (tmp_path / name).chmod(0o755)
 
 
 def test_places_that_cannot_be_read(tmp_path: Path) -> None:

@@ -258,6 +258,7 @@ def test_the_shards_of_an_index_are_one(tmp_path: Path) -> None:
         ({"weight_map": {"first.bias": "../a.safetensors"}}, "which is not in its folder: it is not opened"),
         ({"weight_map": {"first.bias": "/etc/passwd"}}, "which is not in its folder: it is not opened"),
         ({"weight_map": {"first.bias": "..\\a.safetensors"}}, "which is not in its folder: it is not opened"),
+        ({"weight_map": {"first.bias": "x" * 5000}}, "which is not in its folder"),
         ({"weight_map": {"first.bias": 3}}, "the name of a file belongs there"),
         ({"weight_map": {"first.bias": "b.safetensors"}}, "first.bias is in b.safetensors, which has no such tensor"),
         ({"weight_map": {"other": "a.safetensors"}}, "other is in a.safetensors, which has no such tensor"),

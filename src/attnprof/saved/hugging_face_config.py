@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnprof.core.errors import AttnprofError, closest
 from attnprof.saved.hugging_face_offline import offline
+from attnprof.saved.kinds import refuse_others
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -59,6 +60,7 @@ def read(path: str | Path) -> Read:
     named = table.get("model_type")
     code = bool(table.get("auto_map"))
     if not isinstance(named, str):
+        refuse_others(file, table)
         raise AttnprofError(f"{file} names no model_type, such as llama: there is nothing to build.")
     try:
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -84,7 +86,8 @@ def read(path: str | Path) -> Read:
 
 def first_line(error: BaseException) -> str:
     """What an exception says, on one line and with a point at its end."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     text = " ".join(lines[:2])[:300] if lines else type(error).__name__
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
@@ -120,7 +123,7 @@ def _table(file: Path) -> dict[str, Any]:
     try:
         if (size := file.stat().st_size) > _LARGEST_BYTES:
             raise AttnprofError(f"{file} has {size:,} bytes, more than any configuration.")
-        table = json.loads(file.read_text(encoding="utf-8"))
+        table = json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise AttnprofError(f"{file} cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:

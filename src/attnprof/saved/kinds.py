@@ -8,8 +8,9 @@ import os
 import stat
 import struct
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from attnprof.core.errors import AttnprofError
 from attnprof.saved import archives
@@ -58,8 +59,17 @@ def kind_of(path: str | Path) -> Kind:
 def _kind_of_folder(path: Path) -> Kind:
     if (path / "config.json").is_file():
         return Kind.HUGGING_FACE
+    names = sorted(entry.name for entry in path.iterdir())
+    for name, sentence in _FOLDERS.items():
+        if name in names:
+            raise AttnprofError(f"{path} {sentence}.")
+    files = [name for end in _OPENED for name in names if name.endswith(end)]
+    if files:
+        raise AttnprofError(f"{path} is a folder without a config.json; name a file in it, such as {path / files[0]}.")
+    if any(name.endswith(".gguf") for name in names):
+        raise AttnprofError(f"{path} holds {_FOREIGN[b'GGUF'].removeprefix('a ')}.")
     raise AttnprofError(
-        f"{path} is a folder without a config.json; name a file in it, or a folder of a Hugging Face model."
+        f"{path} is a folder without a config.json; name a file of a model, or a folder of a Hugging Face model."
     )
 
 
@@ -131,10 +141,21 @@ def _kind_of_json(path: Path, file: BinaryIO, size: int) -> Kind:
             return Kind.HUGGING_FACE
         if "attnprof" in found or "schema_version" in found:
             raise AttnprofError(f"{path} looks like a saved run; `attnprof report {path}` shows it.")
+        refuse_others(path, found)
     raise AttnprofError(
         f"{path} is JSON, but neither a Hugging Face configuration (it names no model_type) nor an index of "
         "weights (it has no weight_map)."
     )
+
+
+def refuse_others(path: Path, table: Mapping[str, Any]) -> None:
+    """Raise for a configuration that is not of a model of transformers, with what it is."""
+    if "peft_type" in table:
+        base = table.get("base_model_name_or_path")
+        of = f", {base!r:.100}" if isinstance(base, str) and base else ""
+        raise AttnprofError(f"{path} is the configuration of {_ADAPTER} that it was trained for{of}.")
+    if "_class_name" in table or "_diffusers_version" in table:
+        raise AttnprofError(f"{path} is a configuration of diffusers ({table.get('_class_name')!r:.60}): {_IN_CODE}.")
 
 
 def _is_tar(path: Path) -> bool:
@@ -163,6 +184,16 @@ def _is_onnx(head: bytes) -> bool:
     return head[:1] == b"\x08" and 0 < head[1] < 32 and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42")
 
 
+#: The names of what is opened, the likeliest of a folder first.
+_OPENED = (".safetensors.index.json", ".bin.index.json", ".pt2", ".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+_ADAPTER = "an adapter, which is no model by itself; give the config.json of the model"
+_IN_CODE = "build the model in a file of yours, attnprof run file.py:build"
+#: a file that tells what a folder is -> what that is, and what to do
+_FOLDERS = {
+    "model_index.json": f"is a pipeline of diffusers, of several models: {_IN_CODE}",
+    "adapter_config.json": f"holds {_ADAPTER} that it was trained for",
+    "saved_model.pb": "is a model of TensorFlow; attnprof counts PyTorch models",
+}
 #: first bytes -> what it is, and what to do
 _FOREIGN = {
     b"GGUF": "a GGUF file of llama.cpp, not a PyTorch model; give the Hugging Face config.json it was made from",
@@ -173,5 +204,7 @@ _FOREIGN = {
     b"\xfd7zXZ\x00": "compressed with xz; unpack it first",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
     b"\x7fELF": "a compiled library; give the program that torch.export saved, from before it was compiled",
+    b"<!DOCTYPE": "a page of HTML, as a download that failed leaves; fetch the file itself",
+    b"<html": "a page of HTML, as a download that failed leaves; fetch the file itself",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`",
 }

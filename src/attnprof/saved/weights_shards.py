@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,12 +32,14 @@ def shards(path: Path) -> dict[Path, list[str]]:
         raise AttnprofError(f"{path} names no tensors: its weight_map is empty.")
     for file in found:
         _check_inside(path, file)
-    missing = [file for file in found if not (path.parent / file).is_file()]
+    there: list[str] = []
+    missing = [file for file in found if not _is_file(path.parent / file)]
     if missing:
-        there = [entry.name for entry in path.parent.iterdir()]
+        with contextlib.suppress(OSError):  # a folder whose files may be opened and not listed
+            there = [entry.name for entry in path.parent.iterdir()]
         more = f", and {len(missing) - 1} more are not there" if len(missing) > 1 else ""
         raise AttnprofError(
-            f"{path} names {missing[0]}, which is not in its folder{more}.{closest(missing[0], there, 1)}"
+            f"{path} names {missing[0]:.200}, which is not in its folder{more}.{closest(missing[0], there, 1)}"
         )
     return {path.parent / file: names for file, names in found.items()}
 
@@ -66,6 +69,13 @@ def read(path: Path, read_one: Callable[[Path], StoredWeights]) -> StoredWeights
     return found
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
+
+
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     return f"{shown} {'is' if len(names) == 1 else 'are'}"
@@ -75,7 +85,7 @@ def _table(path: Path) -> dict[str, Any]:
     try:
         if (size := path.stat().st_size) > _LARGEST_BYTES:
             raise AttnprofError(f"{path} has {size:,} bytes, more than any index.")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise AttnprofError(f"{path} cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:
