@@ -532,3 +532,16 @@ def test_steps_that_cannot_be_told_apart_are_all_counted(program: Program) -> No
     assert numbers(once) == numbers(every)
     (note,) = once.notes
     assert note.startswith("Every step is counted, which takes time: some do not call the model itself")
+
+
+def test_steps_that_are_all_different_are_all_counted() -> None:
+    """Some begin bare, before their first call shows that they are new: they have the counts of no other step."""
+    model = Gate()
+    with attnprof.profile(model) as prof:
+        for n in range(1, 100):
+            model(rows(n))
+            prof.step()
+    report = prof.report()
+    assert report.pace is not None
+    assert (report.pace.counted, report.pace.reused) == (99, 0)
+    assert report.total.matmul_flops == 2 * 2 * 6 * 10 * sum(range(1, 100))

@@ -62,6 +62,7 @@ class Stepping:
         self._asked = False  # to be counted, whatever it is
         self._began_bare = False
         self._at = 0  # the op calls before the piece that is being counted
+        self._any_bare = False  # some segment of it ran bare
         self._cut_short = False  # while it ran bare
         self.each_by_itself = False  # the program names its steps, to see them apart
         self._first_node = 0  # autograd's number of the first node that the segment can have made
@@ -122,15 +123,14 @@ class Stepping:
             self._at = self._recorder.op_calls()
 
     def _book(self) -> Way:
-        """Put down the step that ends; it is a counted one if all of it was."""
-        counted = not (self._began_bare or self._recorder.is_suspended)
+        """Put down the step that ends; it is a counted one if all of it was, but for what came before its first call."""
         self._end_segment(END)
-        self.ways.ended(self._way, counted=counted)
+        self.ways.ended(self._way, counted=not self._any_bare)
         return self._way
 
     def _restart(self) -> None:
         self._way = self.ways.start
-        self._is_optimizers = self._made_state = self._called_model = False
+        self._is_optimizers = self._made_state = self._called_model = self._any_bare = False
         self._segment.clear()
         self._first_node = _number()
 
@@ -204,6 +204,7 @@ class Stepping:
         self._segment.clear()
         nodes = None if _has_compiled() else _number() - self._first_node
         if recorder.is_suspended:
+            self._any_bare = True
             self._way = self.ways.reused(self._way, (segment, then, nodes))
         else:
             events, known = recorder.events_of_thread(), recorder.signatures.known
