@@ -123,7 +123,7 @@ class Stepping:
             self._at = self._recorder.op_calls()
 
     def _book(self) -> Way:
-        """Put down the step that ends; it is a counted one if all of it was, but for what came before its first call."""
+        """Put down the step that ends; it is a counted one if all of it was, from its first call on."""
         self._end_segment(END)
         self.ways.ended(self._way, counted=not self._any_bare)
         return self._way
