@@ -105,6 +105,7 @@ def run(
     specs = [[input_specs.parse(text) for text in sized.inputs_at(inputs or [], shape)] for shape in shapes]
     for_one_run: dict[str, object] = {"--plot": plot, "--html": html, "--trace": trace, "--flame": flame}
     for_one_run |= {"--phase": phase, "--time": time or time_steps is not None, "--crosscheck": tools}
+    for_one_run["--trace-time"] = trace_time
     for_one_run["--by"] = None if by == "module" else by
     if (file := weights.alone(target_text, model, trust_pickle=trust_pickle)) is not None:
         given = {"--input": inputs, "--backward": backward, "--optimizer": optimizer, "--device": device}
