@@ -26,7 +26,8 @@ _SUMS: Mapping[str, tuple[TheoryQuantity, ...]] = {
     "bytes": ("read_bytes", "write_bytes"),
     "saved": ("saved_bytes",),
 }
-_PHASES: Mapping[str, tuple[TheoryPhase, ...]] = {
+#: The phases of a run that a phase of a scaling is the sum of.
+PHASES: Mapping[str, tuple[TheoryPhase, ...]] = {
     "forward": ("forward",),
     "backward": ("backward",),
     "recompute": ("recompute",),
@@ -36,7 +37,7 @@ _PHASES: Mapping[str, tuple[TheoryPhase, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Theory:
-    """The closed form of a mechanism, ``name`` in :func:`attnprof.predict`.
+    """The closed form of a mechanism, ``name`` in :func:`attnprof.predict`, or of a model of known modules, its class.
 
     ``equal``: it is the measured formula, symbol by symbol; or only at every counted size, which ``symbolic`` says.
     ``difference`` is measured - closed form.
@@ -47,6 +48,12 @@ class Theory:
     equal: bool
     symbolic: bool
     difference: str = ""
+
+    @property
+    def source(self) -> str:
+        """Who says so, in words."""
+        known = self.name in analytic.names()
+        return f"`attnprof predict {self.name}`" if known else f"theory of the modules of {self.name}"
 
 
 def theory(scaling: Scaling, name: str, values: Mapping[str, Any]) -> Theory | None:
@@ -82,7 +89,7 @@ def _total(prediction: Prediction, scaling: Scaling) -> Expr | None:
             total += prediction.total(quantity, "forward")
             continue
         kind = {"matmul_flops": None, "vector_flops": "vector"}.get(quantity, "traffic")
-        for phase in _PHASES[scaling.phase]:
+        for phase in PHASES[scaling.phase]:
             if kind is not None and prediction.work(kind, phase) is None:  # type: ignore[arg-type]  # both are kinds
                 return None
             total += prediction.total(quantity, phase)

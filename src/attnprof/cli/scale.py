@@ -168,7 +168,7 @@ def scale(
                 extrapolate(found, sizes, build=build, device=spec[0] if spec else None, count=count)
                 for sizes in points
             ),
-            closed_form(found, target, takes, kept),
+            closed_form(found, build, target, takes, kept),
             by_module=by is not None,
             notes=_notes(more, claims, has_formula),
         )

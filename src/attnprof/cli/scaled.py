@@ -39,12 +39,17 @@ def find(text: str, given: Mapping[str, Any]) -> tuple[Callable[..., Any] | str,
     return build, {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
-def closed_form(found: Scaling, target: str, takes: Mapping[str, Any], kept: Mapping[str, Any]) -> Theory | None:
-    """The closed form of a mechanism of the zoo, where it has one."""
+def closed_form(
+    found: Scaling, build: Callable[..., Any] | str, target: str, takes: Mapping[str, Any], kept: Mapping[str, Any]
+) -> Theory | None:
+    """The closed form of a mechanism of the zoo, or theory of a model of known modules, where there is one."""
     from attnprof import zoo
     from attnprof.analysis.scaling_theory import theory
+    from attnprof.api.scaling_theory import of_modules
     from attnprof.core.short_names import full_name
 
+    if not isinstance(build, str):
+        return of_modules(found, build)
     name = full_name(target.partition(":")[0])
     return theory(found, name, {**takes, **kept}) if name in zoo.names() else None
 

@@ -111,7 +111,8 @@ class Line:
 
     def _quotients_by(self, key: Hashable) -> Combination | None:
         sizes = [self._sizes(size) for size in self.known()]
-        return self._fit(under(self.name, self.space.names, sizes), key)
+        found = [self._fit(iter([basis]), key) for basis in under(self.name, self.space.names, sizes)]
+        return min((one for one in found if one is not None), key=_length, default=None)  # with ceil, or with floor
 
     def _fit(self, bases: Iterator[list[Monomial]], key: Hashable) -> Combination | None:
         points = self.points(key)
@@ -194,9 +195,13 @@ def _dividing(fitting: Sequence[Combination], there: Sequence[int], anchor: Size
 
 
 def _simple_first(fitting: tuple[Atom, Combination]) -> tuple[int, int, str]:
-    """Few terms, and coefficients that are short to write."""
     atom, found = fitting
-    return len(found), sum(len(str(c)) for c in found.values()), repr(atom)
+    return (*_length(found), repr(atom))
+
+
+def _length(found: Combination) -> tuple[int, int]:
+    """Few terms come first, then coefficients that are short to write."""
+    return len(found), sum(len(str(c)) for c in found.values())
 
 
 def _spread(there: Sequence[int], many: int, known: Sequence[int]) -> list[int]:

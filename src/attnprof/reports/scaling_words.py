@@ -47,7 +47,7 @@ def exactness(answer: Answer) -> str:
 
 def theory(found: Theory) -> str:
     """Whether the closed form of the mechanism is what was measured."""
-    named = f"`attnprof predict {found.name}`"
+    named = found.source
     if found.symbolic:
         return f"the same formula as {named} has."
     if found.equal:
