@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import importlib
 import inspect
+import os
 import runpy
 import warnings
 from collections.abc import Callable, Iterator
@@ -583,3 +585,36 @@ def test_a_decomposed_normalization_can_be_trained(tmp_path: Path) -> None:
         found = program.get_parameter(name).grad
         assert found is not None
         assert torch.equal(found, parameter.grad), name
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_weights_are_read_where_they_are_used(tmp_path: Path) -> None:
+    """Weights of 64 MiB stay in the file when it is counted on fake tensors."""
+    n = 4096
+    file = saved(tmp_path / "m.pt2", nn.Linear(n, n, bias=False), (torch.zeros(1, n),))
+    loaded = attnprof.load_model(file, fake=True)
+    attnprof.run(loaded, fake=True)  # what PyTorch imports when it runs
+    del loaded
+    gc.collect()
+    before = resident_bytes()
+    loaded = attnprof.load_model(file, fake=True)
+    report = attnprof.run(loaded, fake=True)
+    assert report.total.matmul_flops == 2 * n * n
+    # the graph and the report take a few megabytes; the weights would take four times this
+    assert resident_bytes() - before < 4 * n * n // 4
+
+
+def test_the_weights_are_those_of_the_file_and_the_file_stays(tmp_path: Path) -> None:
+    model = nn.Linear(4, 4)
+    file = saved(tmp_path / "m.pt2", model, (torch.zeros(2, 4),))
+    content = file.read_bytes()
+    loaded = attnprof.load_model(file).model
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    with torch.no_grad():
+        loaded.get_parameter("weight").fill_(7)
+    assert file.read_bytes() == content
+    assert torch.equal(attnprof.load_model(file).model.get_parameter("weight"), model.weight)

@@ -18,6 +18,7 @@ from attnprof.saved import archives
 from attnprof.saved.exported_checks import check, check_tensors
 from attnprof.saved.exported_trees import UnsafeError
 from attnprof.saved.loaded import Loaded
+from attnprof.saved.mapped import mapped
 from attnprof.saved.program import Program
 from attnprof.saved.restricted import bounded
 
@@ -50,7 +51,7 @@ def read(path: Path, *, trust_pickle: bool) -> ExportedProgram:
     """What ``torch.export.load`` returns, once it is known that loading it runs nothing."""
     try:
         _check(path, trust_pickle)
-        with _quiet(), _restricted(trust_pickle), bounded():
+        with _quiet(), _restricted(trust_pickle), bounded(), mapped(path):
             return torch.export.load(path)
     except AttnprofError as error:
         message = str(error)
