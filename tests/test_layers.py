@@ -145,3 +145,16 @@ def test_pricing_never_needs_torch() -> None:
 
 def test_the_command_line_starts_without_torch() -> None:
     assert "torch" not in modules_after("import attnprof.cli")
+
+
+def test_the_documented_table_is_this_one() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    table = page.partition("| folder | knows | may import |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    documented = {folders.strip("`/"): set(filter(None, allowed.split(", "))) for folders, _, allowed in rows[:-2]}
+    assert documented == {part: parts | packages for part, (parts, packages) in TABLE.items() if part in BELOW_API}
+    assert [row[0] for row in rows[-2:]] == ["`api/`, `testing`", "`cli/`, `pytest_plugin/`"]
+    assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()} == {
+        *(documented.keys()),
+        *("api", "cli", "pytest_plugin"),
+    }
