@@ -312,3 +312,25 @@ def test_without_scripts_the_table_is_there(browser: Browser, gpt_page: Path, gp
     with opened(browser, gpt_page, java_script_enabled=False) as found:
         text = found.page.locator("noscript pre").inner_text()
         assert text.strip() == gpt.to_table(width=120).strip()
+
+
+def test_paper_is_light(browser: Browser, gpt_page: Path) -> None:
+    with opened(browser, gpt_page, scheme="dark") as found:
+        page = found.page
+        found.drawn("memory")
+
+        def inks() -> tuple[str, str]:
+            """The colour of the text, and of the axes' titles of a chart."""
+            title = page.locator("#memory .ytitle").first
+            return page.evaluate("getComputedStyle(document.body).color"), title.evaluate("(one) => one.style.fill")
+
+        dark = inks()
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        page.emulate_media(media="print", color_scheme="dark")
+        assert inks() == ("rgb(0, 0, 0)", "rgb(29, 31, 35)") != dark  # print's black, and the light theme's text
+        legends = [page.locator(f"#{section} .legend").first for section in ("shares", "roofline", "memory")]
+        assert all(legend.is_visible() for legend in legends)  # what the colours are
+        page.emulate_media(media="screen", color_scheme="dark")
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert inks() == dark
+        assert found.said == []

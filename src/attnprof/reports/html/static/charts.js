@@ -51,13 +51,20 @@ class Plot {
 }
 Plot.all = [];
 
-/** On paper every chart is there, seen or not, and no wider than a sheet of A4 between its margins: 180 mm. */
-function onPaper(width) {
+/** Paper is white: printed in the light theme, every chart drawn, seen or not, no wider than A4 between its margins: 180 mm. */
+function onPaper(printed) {
+  const { dataset } = document.documentElement;
+  if (printed && onPaper.before === null) onPaper.before = dataset.theme || "";
+  const theme = printed ? "light" : onPaper.before;
+  if (theme) dataset.theme = theme;
+  else delete dataset.theme;
+  if (!printed) onPaper.before = null;
   for (const plot of Plot.all) {
-    plot.box.style.maxWidth = width;
-    if (width) plot.near = true;
+    plot.box.style.maxWidth = printed ? "180mm" : "";
+    if (printed) plot.near = true;
     plot.draw();
   }
 }
-window.addEventListener("beforeprint", () => onPaper("180mm"));
-window.addEventListener("afterprint", () => onPaper(""));
+onPaper.before = null; // the theme on the screen, while it prints
+window.addEventListener("beforeprint", () => onPaper(true));
+window.addEventListener("afterprint", () => onPaper(false));
