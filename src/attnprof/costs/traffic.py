@@ -8,6 +8,7 @@ traffic is not a function of whole tensors (gathers, scatters, masks of outputs)
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from attnprof.core.signature import OpSignature
 from attnprof.core.tensor import TensorMeta
@@ -30,13 +31,21 @@ def distinct_bytes(tensors: Iterable[TensorMeta]) -> int:
 
 
 def default(op: OpSignature) -> tuple[int, int]:
-    """(bytes read, bytes written): all inputs read; all outputs, and what is mutated, written."""
+    """(bytes read, bytes written): all inputs read; all outputs that were asked for, and what is mutated, written."""
     inputs = {t.ident for t in op.inputs}
-    written = [t for t in op.outs if t.ident not in inputs]
+    written = [t for t in _asked_for(op) if t.ident not in inputs]
     for name in (*op.mutated, *op.overwritten):
         written.extend(op.tensors(name))
     reads = [t for name, _ in op.args if name not in op.overwritten for t in op.tensors(name)]
     return distinct_bytes(reads), distinct_bytes(written)
+
+
+def _asked_for(op: OpSignature) -> Iterable[TensorMeta]:
+    """The outputs, but for those that ``output_mask`` does not ask for: some kernels return one all the same."""
+    unasked = [i for i, asked in enumerate(op.flags("output_mask")) if not asked]
+    if not unasked:
+        return op.outs
+    return replace(op, outputs=tuple(o for i, o in enumerate(op.outputs) if i not in unasked)).outs
 
 
 def write_only(op: OpSignature) -> tuple[int, int]:
