@@ -18,6 +18,7 @@ from torch.nn.attention.varlen import varlen_attn, varlen_attn_out
 from torch.utils.flop_counter import FlopCounterMode
 
 import attnprof
+from attnprof.analysis.budget_snapshot import environment
 
 HEADS, WIDTH, TOKENS = 2, 8, 12
 D = HEADS * WIDTH
@@ -102,6 +103,7 @@ def test_the_backward_rebuilds_the_scores() -> None:
     found = {name: phase.matmul_flops for name, phase in report.phases.items() if phase.matmul_flops}
     assert found == {"forward": 2 * product, "backward": 4 * product, "recompute": product}
     assert report.unpriced == {}
+    assert environment(report)["attention"] == "varlen_attn"  # what a lock file calls the kernel
 
 
 @pytest.mark.parametrize("window", [(-1, 0), (2, 0), (2, 1)])

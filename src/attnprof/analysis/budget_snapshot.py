@@ -17,6 +17,8 @@ _ATTENTION = (
     "scaled_dot_product",
     "flash_attention",
     "efficient_attention",
+    "cudnn_attention",
+    "varlen_attn",
     "multi_head_attention",
     "encoder_layer_fwd",
 )
