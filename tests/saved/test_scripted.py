@@ -254,3 +254,36 @@ def test_modules_may_have_any_name(tmp_path: Path) -> None:
     report = attnprof.run(attnprof.load_model(saved(tmp_path / "model.pt", Named())), (torch.zeros(2, 4),))
     found = {name: cost.matmul_flops for name, cost in report.by_module().items() if name and cost.matmul_flops}
     assert found == dict.fromkeys(("call", "attribute", "runs", "notes"), 2 * 2 * 4 * 4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_encoder_is_told_apart(tmp_path: Path, training: bool) -> None:
+    """It looks at whether its input is nested, by ops whose tensors are named as a type of any value is."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model, x = nn.TransformerEncoder(layer, 2).train(training), torch.zeros(2, 5, 8)
+    loaded = attnprof.load_model(saved(tmp_path / "model.pt", model))
+    assert not any("one piece" in note for note in loaded.notes)
+    report, expected = attnprof.run(loaded, (x,), backward=training), attnprof.run(model, (x,), backward=training)
+    assert report.by_module() == expected.by_module()
+
+
+class Flattening(nn.Module):
+    """Divides a size by another, which a trace does with tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, d = x.shape
+        made: Tensor = self.linear(x).view(b * t, 2, d // 2).transpose(0, 1)
+        return made
+
+
+def test_sizes_of_a_trace_are_known_on_fake_tensors(tmp_path: Path) -> None:
+    x = torch.zeros(2, 5, 8)
+    torch.jit.trace(Flattening(), (x,)).save(str(tmp_path / "model.pt"))
+    loaded = attnprof.load_model(tmp_path / "model.pt")
+    real, fake = (attnprof.run(loaded, (x,), fake=fake) for fake in (False, True))
+    assert fake.by_module() == real.by_module()
+    assert fake.by_module()["linear"].matmul_flops == 2 * 2 * 5 * 8 * 8

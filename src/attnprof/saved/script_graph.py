@@ -9,9 +9,12 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 #: Nodes that are not ops and have a meaning of their own below.
 _STRUCTURE = {
@@ -152,7 +155,14 @@ def _result(kind: str, node: Any, values: list[Any], known: dict[str, Any]) -> A
     function, by_name = operation(node.schema()) or (None, ())
     assert function is not None, kind
     given = len(values) - len(by_name)
-    return function(*values[:given], **dict(zip(by_name, values[given:], strict=True)))
+    with unset_fake_temporarily() if _are_numbers(values) else nullcontext():
+        return function(*values[:given], **dict(zip(by_name, values[given:], strict=True)))
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Whether the tensors among some values are plain numbers, as a trace has its sizes: known on fake tensors too."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return bool(tensors) and all(type(tensor) is Tensor and tensor.dim() == 0 for tensor in tensors)
 
 
 def _sliced(values: Any, start: int | None, end: int | None, step: int) -> Any:
@@ -184,8 +194,10 @@ _ON_PYTHON_VALUES: dict[str, Callable[..., Any]] = {
     "aten::format": lambda text, *values: text.format(*values) if text.count("{}") == len(values) else text,
     "aten::warn": lambda *_: None,
 }
-#: A schema that is for values of any type.
-_GENERIC = re.compile(r"\bt\b|\bt[1-9]\b|\bDict\(|\bAny\b|AnyList|\.\.\.|^aten::(warn|format|__is__|__isnot__)\b")
+#: A schema that is for values of any type: ``t`` as a type, which a name may be too, as in ``Tensor t``.
+_GENERIC = re.compile(
+    r"\bt[1-9]?(?=[\[(?* ]|$)|\bDict\(|\bAny\b|AnyList|\.\.\.|^aten::(warn|format|__is__|__isnot__)\b"
+)
 _SCHEMA = re.compile(r"(\w+)::(\w+)(?:\.(\w+))?\(")
 _found: dict[str, tuple[Any, tuple[str, ...]] | None] = {}
 
