@@ -13,7 +13,9 @@ import pytest
 import sympy
 
 from attnprof.analytic.symbols import CeilLog2, FloorLog2, symbol
+from attnprof.recovery.domain import domain
 from attnprof.recovery.outcome import Formula, NoFormula
+from attnprof.recovery.recover import Recovery
 from attnprof.recovery.space import UnmeasurableError
 from recovery.models import recovered
 
@@ -156,3 +158,27 @@ def test_odd_sizes_alone_are_learned() -> None:
     assert isinstance(found, Formula)
     assert found.expression == 2 * T * symbol("k")
     assert list(map(str, recovery.space.rules)) == ["k odd"]
+
+
+@pytest.mark.parametrize(
+    ("works", "rule"),
+    [
+        (lambda T, d: T <= 300, "T at most 300"),  # noqa: N803
+        (lambda T, d: T >= 77, "T at least 77"),  # noqa: N803
+        (lambda T, d: T <= 300 and d % 4 == 0, "T at most 300"),  # noqa: N803
+        (lambda T, d: T <= 720 and T % 16 == 0, "T at most 720"),  # noqa: N803
+    ],
+)
+def test_the_last_size_that_works_is_found(works: Callable[[int, int], bool], rule: str) -> None:
+    def count(T: int, d: int) -> int:  # noqa: N803
+        if not works(T, d):
+            raise UnmeasurableError(ValueError("too long, or too short"))
+        return 2 * T * d
+
+    recovery = Recovery(lambda at: {"count": count(**at)}, [domain(name, those) for name, those in TWO.items()])
+    recovery.survey()
+    found = recovery.outcome("count")
+    assert isinstance(found, Formula)
+    assert found.expression == 2 * T * d
+    # the next multiple of 16 above 720 fails: up to 735 nothing else works
+    assert any(str(one) == rule or str(one) == "T at most 735" for one in recovery.space.rules)

@@ -108,6 +108,7 @@ class Recovery:
         for name in self.space.names:
             self._line(name, self.space.anchors[0]).pick()
         self.checks.draw()
+        self.space.settle()
 
     # What a count may be made of
 

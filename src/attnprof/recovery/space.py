@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import random
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from attnprof.core.errors import AttnprofError
+from attnprof.recovery.choosing import TRIED, large, looked_at, middle_first, with_divisors
 from attnprof.recovery.domain import Domain
 from attnprof.recovery.outcome import Sizes
 from attnprof.recovery.rules import Rule, explaining
@@ -17,14 +19,12 @@ from attnprof.recovery.rules import Rule, explaining
 Counts: TypeAlias = Mapping[Any, int]
 #: Sizes in the order of the domains.
 Point: TypeAlias = tuple[int, ...]
-#: Sizes of a domain that are looked at when points are chosen.
-_LOOKED_AT = 4096
 #: Points at which a model may fail before it is given up, and points that may be counted.
 _FAILURES, _RUNS = 400, 600
-#: Sizes that are tried in a row for one that the rules allow.
-_TRIED = 512
 #: Failures that make a rule believed, and points that are counted for it.
 _EVIDENCE, _QUESTIONS = 3, 24
+#: Small points that are tried before large ones are.
+_SMALL = 12
 #: Failures with the same message after which it is given up, if nothing worked.
 _ALIKE = 30
 
@@ -54,6 +54,7 @@ class Space:
         self.counted: dict[Point, Counts] = {}
         self.failed: dict[Point, Exception] = {}
         self.rules: list[Rule] = []
+        self._confirmed: Counter[Rule] = Counter()
         self._believed: set[Rule] = set()  # no point is there to question them with
         self.draw = random.Random(0)
         #: Points from which one size at a time is varied; sizes that do not vary are as in the first.
@@ -100,23 +101,59 @@ class Space:
             if rule is None:
                 return
             others = [other for other in self.rules if other != rule]
+            near = self._evidence(rule) % 2 == 0  # unlike a point that worked in one size alone, or in all
             for _ in range(1000):
-                point = tuple(self.draw.choice(_looked_at(domain)) for domain in self.domains)
+                point = self._near(rule) if near else self._anywhere()
                 sizes = self.sizes(point)
                 fresh = point not in self.failed and point not in self.counted
                 if fresh and not rule.allows(sizes) and all(other.allows(sizes) for other in others):
-                    self._measured(point)
+                    self._confirmed[rule] += self._measured(point) is None
                     break
+                near = False
             else:
                 self._believed.add(rule)
 
+    def _anywhere(self) -> Point:
+        return tuple(self.draw.choice(looked_at(domain)) for domain in self.domains)
+
+    def _near(self, rule: Rule) -> Point:
+        """A point that worked, with another size near it of a symbol of a rule that breaks it, where there is one."""
+        names = [rule.name, *([rule.other] if isinstance(rule.other, str) else [])]
+        at = self.names.index(names[self._confirmed[rule] // 2 % len(names)])
+        point = self.draw.choice([*self.counted])
+        sizes = self.sizes(point)
+        others = [s for s in looked_at(self.domains[at]) if not rule.allows({**sizes, self.names[at]: s})]
+        others.sort(key=lambda size: abs(size - point[at]))
+        other = self.draw.choice(others[: len(others) // 4 + 1]) if others else point[at]
+        return (*point[:at], other, *point[at + 1 :])
+
+    def settle(self) -> None:
+        """Count between sizes that work and those that fail until the limits of rules are right to the last."""
+        for _ in range(_QUESTIONS):
+            for rule in self.rules:
+                point = self._doubtful(rule)
+                if point is not None:
+                    self._measured(point)
+                    break
+            else:
+                return
+
+    def _doubtful(self, rule: Rule) -> Point | None:
+        """The point halfway between the last size that worked and the last that a rule allows, if there is one."""
+        if rule.kind not in ("at most", "at least") or not isinstance(limit := rule.other, int):
+            return None
+        at, anchor = self.names.index(rule.name), self.anchors[0]
+        worked = [point[at] for point in self.counted]
+        low, high = (max(worked), limit) if rule.kind == "at most" else (limit, min(worked))
+        every = self.domains[at].sizes
+        inside = every[bisect_right(every, low) if rule.kind == "at most" else bisect_left(every, low) :]
+        inside = inside[: bisect_right(inside, high) if rule.kind == "at most" else bisect_left(inside, high)]
+        points = [(*anchor[:at], size, *anchor[at + 1 :]) for size in middle_first(inside)]
+        return next((p for p in points if p not in self.failed and self.allows(p)), None)
+
     def _evidence(self, rule: Rule) -> int:
-        """Failures that no other rule explains."""
-        if rule in self._believed:
-            return _EVIDENCE
-        others = [other for other in self.rules if other != rule]
-        broken = (self.sizes(point) for point in self.failed)
-        return sum(not rule.allows(sizes) and all(other.allows(sizes) for other in others) for sizes in broken)
+        """Failures that were predicted by a rule: those that it was made from may have another reason."""
+        return _EVIDENCE if rule in self._believed else self._confirmed[rule]
 
     def allows(self, point: Point) -> bool:
         """Whether no rule that was learned says that the model fails there."""
@@ -160,10 +197,11 @@ class Space:
         return len(self.failed) >= _ALIKE and len({(type(error), str(error)) for error in self.failed.values()}) == 1
 
     def _candidates(self) -> Iterator[Point]:
-        choices = [_with_divisors(domain, len(self.anchors)) for domain in self.domains]
+        choices = [with_divisors(domain, len(self.anchors)) for domain in self.domains]
         indices = itertools.product(*(range(min(len(choice), 6)) for choice in choices))
         ranked = sorted(indices, key=lambda at: (sum(at), at))[:4000]
         points = [tuple(choice[i] for choice, i in zip(choices, at, strict=True)) for at in ranked]
+        points[_SMALL:_SMALL] = large(self.domains)  # small ones may be too small
         yield from (point for point in points if len({*point}) == len(point))
         yield from (point for point in points if len({*point}) < len(point))
         for _ in range(100):
@@ -178,12 +216,12 @@ class Space:
         """The sizes of a symbol at which the model is not known to fail, the others as in ``anchor``; 1 left out."""
         at = self.names.index(name)
         rest = self.point(anchor)
-        points = ((*rest[:at], size, *rest[at + 1 :]) for size in _looked_at(self.domains[at]) if size > 1)
+        points = ((*rest[:at], size, *rest[at + 1 :]) for size in looked_at(self.domains[at]) if size > 1)
         return [point[at] for point in points if point not in self.failed and self.allows(point)]
 
     def looked_at(self, at: int) -> list[int]:
         """The sizes of a symbol, those that points are chosen from; of a large domain ever further apart."""
-        return _looked_at(self.domains[at])
+        return looked_at(self.domains[at])
 
     def may_be(self, at: int, size: int) -> bool:
         """Whether no rule of this symbol alone says that the model fails at the size."""
@@ -198,7 +236,7 @@ class Space:
         found: list[int] = []
         for part in range(many):
             start, end = (len(inside) * i // many for i in (part, part + 1))
-            for size in inside[start : min(end, start + _TRIED)]:
+            for size in inside[start : min(end, start + TRIED)]:
                 point = (*rest[:at], size, *rest[at + 1 :])
                 if point not in self.failed and self.allows(point):
                     found.append(size)
@@ -245,36 +283,9 @@ class Space:
         """
         pools = []
         for i, domain in enumerate(self.domains):
-            sizes = _looked_at(domain) if domain.name in names else [self.anchors[0][i]]
+            sizes = looked_at(domain) if domain.name in names else [self.anchors[0][i]]
             pools.append([size for size in sizes if size > 1] or sizes)
         for _ in range(20_000):
             point = tuple(pool[int(len(pool) * self.draw.random() ** (1 if evenly else 2))] for pool in pools)
             if point not in self.counted and point not in self.failed and self.allows(point):
                 yield point
-
-
-def _with_divisors(domain: Domain, nth: int) -> list[int]:
-    """Sizes in order of preference: multiples of 12, small ones first; of a small range those of 6, 4, 2.
-
-    ``nth``: how many anchors there are; the second is looked for from the middle on.
-    """
-    pool = [size for size in _looked_at(domain) if size > 1] or list(domain.sizes)
-    if nth:
-        pool = [size for size in pool if size**2 >= pool[0] * pool[-1]]
-    bases = (6, 4, 12, 2, 1) if pool[0] <= 6 else (12, 6, 4, 2, 1)
-    ranked: dict[int, None] = {}
-    for base in bases:
-        for size in [size for size in pool if size % base == 0][:4]:
-            ranked[size] = None
-    return list(ranked)
-
-
-def _looked_at(domain: Domain) -> list[int]:
-    """All sizes of a domain, or of a large one those at its start and others ever further apart, up to its end."""
-    sizes = domain.sizes
-    if len(sizes) <= _LOOKED_AT:
-        return list(sizes)
-    dense = _LOOKED_AT // 2
-    ratio = (len(sizes) / dense) ** (1 / dense)
-    indices = {*range(dense), *(min(int(dense * ratio**i), len(sizes) - 1) for i in range(dense + 1)), len(sizes) - 1}
-    return [sizes[i] for i in sorted(indices)]
