@@ -230,6 +230,16 @@ def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
         attnprof.load_model(path)
 
 
+def test_what_is_compressed_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the ratio, when enough beside it is not compressed: what is read whole takes memory all the same."""
+    monkeypatch.setattr(archives, "LARGEST_COMPRESSED", 1000)
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(100_000), zipfile.ZIP_STORED)
+        archive.writestr("archive/data.pkl", bytes(1001))
+    with pytest.raises(AttnprofError, match=r"would unpack archive/data.pkl to 1,001 bytes"):
+        attnprof.load_model(tmp_path / "bomb.pt")
+
+
 def test_sizes_that_lie(tmp_path: Path, files: dict[Kind, bytes]) -> None:
     """A directory that says that a stored member is larger than the whole file."""
     content = bytearray(files[Kind.TORCH_SAVE])

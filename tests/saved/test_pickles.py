@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 import pickle
+import re
 import struct
 import sys
 import zipfile
@@ -344,6 +345,22 @@ def test_machine_code_beside_a_program(program: Path, marker: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(f"{root}/data/aotinductor/model/x.so", b"\x7fELF")
     assert_refused(path, marker, "machine code")
+
+
+def test_a_program_of_another_version(program: Path, marker: Path) -> None:
+    def change(member: str, content: bytes) -> bytes:
+        return (
+            content.replace(b"aten.linear.default", b"aten.of_tomorrow.default")
+            if member.startswith("models/")
+            else content
+        )
+
+    assert_refused(replaced(program, change), marker, "has no op aten::of_tomorrow.default", torch.__version__)
+
+    def later(member: str, content: bytes) -> bytes:
+        return re.sub(rb'"major": \d+', b'"major": 99', content) if member.startswith("models/") else content
+
+    assert_refused(replaced(program, later), marker, "of schema 99", torch.__version__)
 
 
 def test_an_op_that_is_not_registered(program: Path, marker: Path) -> None:

@@ -17,6 +17,8 @@ from attnprof.core.errors import AttnprofError
 LARGEST_RATIO = 100
 #: Below this many bytes unpacked, no ratio is too large.
 ALWAYS_FINE_BYTES = 10_000_000
+#: The largest member that may be compressed at all: as it is read whole, it takes memory that the file has not.
+LARGEST_COMPRESSED = 200_000_000
 #: The most members PyTorch could want: one per tensor.
 MOST_MEMBERS = 1_000_000
 
@@ -58,6 +60,11 @@ def check(path: str | Path, found: list[zipfile.ZipInfo], size: int) -> None:
     for member in found:
         if member.compress_type == zipfile.ZIP_STORED and member.file_size > size:
             raise AttnprofError(f"{path} is a damaged zip archive: {member.filename} would be larger than the file.")
+        if member.compress_type != zipfile.ZIP_STORED and member.file_size > LARGEST_COMPRESSED:
+            raise AttnprofError(
+                f"{path} would unpack {member.filename} to {member.file_size:,} bytes, and PyTorch compresses nothing "
+                "but code. It was not read; save it anew with PyTorch."
+            )
     if len({member.filename for member in found}) != len(found):
         raise AttnprofError(f"{path} is a damaged zip archive: it lists a member twice.")
 

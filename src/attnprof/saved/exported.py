@@ -8,8 +8,10 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch._export.serde.schema import SCHEMA_VERSION
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 
@@ -85,7 +87,7 @@ def _check(path: Path, trust_pickle: bool) -> None:
     if not {"models/model.json", _OLD_GRAPH} & set(graphs):
         raise AttnprofError(f"{path} holds no program named model, as torch.export.save writes.")
     for name in graphs:
-        check(archives.read(path, name))
+        _check_version(path, check(archives.read(path, name)))
     sizes = archives.sizes(path)
     for name in names:
         folder, _, last = name.rpartition("/")
@@ -94,6 +96,17 @@ def _check(path: Path, trust_pickle: bool) -> None:
             check_tensors(archives.read(path, name), empty, trust_pickle)
         elif last.endswith(".pt"):
             archives.check_nested(path, name)
+
+
+def _check_version(path: Path, program: Mapping[str, Any]) -> None:
+    """PyTorch reads programs of its own schema's number alone."""
+    version = program.get("schema_version")
+    written = version.get("major") if isinstance(version, dict) else None
+    if isinstance(written, int) and written != SCHEMA_VERSION[0]:
+        raise AttnprofError(
+            f"{path} is a torch.export program of schema {written}, and PyTorch {torch.__version__} reads schema "
+            f"{SCHEMA_VERSION[0]}: export the model with this version."
+        )
 
 
 @contextlib.contextmanager

@@ -36,6 +36,8 @@ _OUTSIDE_NAMESPACES = {
     *("debugprims", "c10d", "_c10d_functional", "_c10d_functional_autograd", "symm_mem", "inductor", "_test"),
     *("debug_mode_ops", "static_runtime", "rpc"),
 }
+#: Namespaces of PyTorch's own ops.
+_PYTORCHS = {"aten", "prims", "prim", "quantized", "quantized_decomposed"}
 _HIGHER_ORDER_OPS = {
     *("cond", "while_loop", "scan", "associative_scan", "map", "map_impl", "flex_attention", "flex_attention_backward"),
     *("wrap_with_set_grad_enabled", "wrap_with_autocast", "wrap", "wrap_activation_checkpoint", "invoke_subgraph"),
@@ -226,6 +228,11 @@ def _check_registered(namespace: str, name: str, overload: str) -> None:
     if not isinstance(space, torch._ops._OpNamespace):
         raise UnsafeError(f"it calls torch.ops.{namespace}, which is no op on tensors")
     found = getattr(getattr(space, name, None), overload, None)
+    if found is None and namespace in _PYTORCHS:
+        raise AttnprofError(
+            f"PyTorch {torch.__version__} has no op {namespace}::{name}.{overload}, as the version has that saved it. "
+            "Export the model with this one"
+        )
     if found is None:
         raise AttnprofError(
             f"its op {namespace}::{name}.{overload} is not registered here. Import the code that registers it, and "
