@@ -536,6 +536,16 @@ def test_a_refusal_is_pytorchs_reason_without_its_advice(tmp_path: Path) -> None
     assert "weights_only" not in str(caught.value)
 
 
+def test_shards_that_are_trusted_may_hold_more_than_weights(tmp_path: Path) -> None:
+    torch.save({**nn.Linear(2, 2).state_dict(), "best": numpy.float64(0.5)}, tmp_path / "model.bin")
+    (tmp_path / "index.json").write_text('{"weight_map": {"weight": "model.bin", "bias": "model.bin"}}')
+    with pytest.raises(AttnprofError, match=r"numpy.*--trust-pickle"):
+        attnprof.load_model(tmp_path / "index.json", model=lambda: nn.Linear(2, 2))
+    model = nn.Linear(2, 2)
+    attnprof.load_model(tmp_path / "index.json", model=model, trust_pickle=True)
+    assert torch.equal(model.bias, torch.load(tmp_path / "model.bin", weights_only=False)["bias"])
+
+
 def test_memory_is_not_made_of_a_number_in_example_inputs(program: Path, marker: Path) -> None:
     def change(member: str, content: bytes) -> bytes:
         attack = Attack(bytearray, 10**12)

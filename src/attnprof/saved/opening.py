@@ -39,7 +39,7 @@ _EXPORTED = {Kind.EXPORTED}
 _WEIGHTS = {kind for kind in Kind if kind.is_weights}
 _HUGGING_FACE = {Kind.HUGGING_FACE}
 _SIZED = _HUGGING_FACE | _EXPORTED
-_PICKLES = {Kind.TORCH_SAVE, Kind.TORCH_SAVE_LEGACY, Kind.EXPORTED}
+_PICKLES = {Kind.TORCH_SAVE, Kind.TORCH_SAVE_LEGACY, Kind.SHARDS, Kind.EXPORTED}
 
 
 def check(path: Path, kind: Kind, opening: Opening) -> None:

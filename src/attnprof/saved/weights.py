@@ -28,7 +28,7 @@ def read(path: str | Path, *, trust_pickle: bool = False) -> StoredWeights:
     if kind is Kind.SAFETENSORS:
         return weights_safetensors.read(path)
     if kind is Kind.SHARDS:
-        return weights_shards.read(path, _read_shard)
+        return weights_shards.read(path, lambda part: _read_shard(part, trust_pickle))
     if not kind.is_weights:
         raise AttnprofError(f"{path} is {kind.value}, not a file of weights.")
     from attnprof.saved import weights_torch
@@ -61,11 +61,11 @@ def load(path: str | Path, build: Callable[[], Loaded], *, fake: bool = False, t
     return Loaded(made.model, made.args, made.kwargs, (*made.notes, *notes), fake=made.fake or fake)
 
 
-def _read_shard(path: Path) -> StoredWeights:
+def _read_shard(path: Path, trust_pickle: bool) -> StoredWeights:
     kind = kind_of(path)
     if kind is Kind.SHARDS or not kind.is_weights:
         raise AttnprofError(f"{path}, one of an index, is {kind.value}, not a file of weights.")
-    return read(path)
+    return read(path, trust_pickle=trust_pickle)
 
 
 def _has_no_data(made: Loaded) -> bool:
@@ -91,7 +91,7 @@ def _files(path: Path, trust_pickle: bool = False) -> Iterator[Mapping[str, Tens
     if kind is Kind.SHARDS:
         for file, names in weights_shards.shards(path).items():
             wanted = set(names)
-            for part in _files(file):
+            for part in _files(file, trust_pickle):
                 yield {name: tensor for name, tensor in part.items() if name in wanted}
         return
     if kind is Kind.SAFETENSORS:
