@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -146,3 +148,18 @@ def test_nothing_of_control_flow_stays_patched() -> None:
     after = {name: dict(getattr(torch.ops.higher_order, name)._dispatch_cache) for name in ("cond", "scan")}
     assert {n: {k: v for k, v in c.items() if k in before[n]} for n, c in after.items()} == before
     assert not any("eager" in getattr(f, "__qualname__", "") for c in after.values() for f in c.values())
+
+
+def test_the_first_control_flow_of_a_process() -> None:
+    """It imports dynamo, in the middle of the profile: nothing may be compiled there."""
+    code = """
+import torch, attnprof
+x = torch.eye(4)
+with attnprof.profile() as prof:
+    torch.cond(x.sum() > 0, lambda a: a @ a, lambda a: a + a, (x,))
+assert prof.report().total.matmul_flops == 2 * 4**3
+assert torch._dynamo.eval_frame._stance.stance == "default"
+assert torch._higher_order_ops.utils._hop_compile_and_call.__module__.startswith("torch.")
+"""
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr

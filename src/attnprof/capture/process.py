@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -30,6 +31,7 @@ class ProcessState:
                 with ExitStack() as stack:
                     stack.enter_context(_without_hook_warning())
                     stack.enter_context(higher_order.eager_control_flow())
+                    stack.enter_context(_before_control_flow(self.use_eager_stance))
                     self._installed = stack.pop_all()
         self.use_eager_stance()
 
@@ -43,7 +45,7 @@ class ProcessState:
     def use_eager_stance(self) -> None:
         """Compiled code runs its eager program; left to itself, dynamo would remember us and stay eager.
 
-        Where dynamo is not imported nothing is compiled: asked again before each module runs.
+        Where dynamo is not imported nothing is compiled: asked again before each module and each control flow runs.
         """
         if self.stance_is_set or "torch._dynamo" not in sys.modules:
             return
@@ -68,6 +70,26 @@ def _without_hook_warning() -> Iterator[None]:
     finally:
         if ours in warnings.filters:
             warnings.filters.remove(ours)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _before_control_flow(act: Callable[[], None]) -> Iterator[None]:
+    """``act`` runs before torch compiles a control flow op: the first ``torch.cond`` of a process imports dynamo."""
+    utils: Any = sys.modules.get("torch._higher_order_ops.utils")
+    compile_and_call = getattr(utils, "_hop_compile_and_call", None)
+    if compile_and_call is None:  # another torch: its eager control flow compiles elsewhere
+        yield
+        return
+
+    def act_and_call(*args: Any, **kwargs: Any) -> Any:
+        act()
+        return compile_and_call(*args, **kwargs)
+
+    utils._hop_compile_and_call = act_and_call
+    try:
+        yield
+    finally:
+        utils._hop_compile_and_call = compile_and_call
 
 
 PROCESS = ProcessState()
