@@ -92,8 +92,10 @@ def assert_same(name: str, sizes: Mapping[str, range], fixed: Mapping[str, Any])
     given = {s: v for s, v in known.items() if s not in sizes and s in theory_takes}
     theory = attnprof.predict(name, **given).substituted()
     for found in (both.of("matmul", "forward"), both):
-        difference = found.expression - within(theory.total("matmul_flops", found.phase), sizes)
-        assert sympy.simplify(sympy.expand(difference)) == 0, (found.phase, found.expression)
+        whole = within(theory.total("matmul_flops", found.phase), sizes)
+        for piece in found.formula.pieces:
+            difference = piece.expression - where(piece.condition, whole)
+            assert sympy.simplify(sympy.expand(difference)) == 0, (found.phase, piece)
         assert found.held_out >= 4
 
 
@@ -111,6 +113,15 @@ def within(expression: sympy.Expr, sizes: Mapping[str, range]) -> sympy.Expr:
         return always[0] if always else sympy.Min(*args)
 
     return expression.replace(sympy.Min, least)
+
+
+def where(condition: Any, expression: sympy.Expr) -> sympy.Expr:
+    """Theory where a piece holds: min(T, chunk) is T where T <= chunk."""
+    known = {}
+    for part in sympy.And.make_args(condition):
+        if isinstance(part, sympy.Le | sympy.Gt):
+            known[sympy.Min(*part.args)] = part.lhs if isinstance(part, sympy.Le) else part.rhs
+    return expression.xreplace(known)
 
 
 def shaped(name: str, sizes: Mapping[str, range]) -> dict[str, range]:

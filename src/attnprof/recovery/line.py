@@ -111,8 +111,7 @@ class Line:
 
     def _quotients_by(self, key: Hashable) -> Combination | None:
         sizes = [self._sizes(size) for size in self.known()]
-        found = [self._fit(iter([basis]), key) for basis in under(self.name, self.space.names, sizes)]
-        return min((one for one in found if one is not None), key=_length, default=None)  # with ceil, or with floor
+        return self._fit(under(self.name, self.space.names, sizes), key)
 
     def _fit(self, bases: Iterator[list[Monomial]], key: Hashable) -> Combination | None:
         points = self.points(key)
@@ -194,14 +193,12 @@ def _dividing(fitting: Sequence[Combination], there: Sequence[int], anchor: Size
     return None
 
 
-def _simple_first(fitting: tuple[Atom, Combination]) -> tuple[int, int, str]:
+def _simple_first(fitting: tuple[Atom, Combination]) -> tuple[bool, bool, int, int, str]:
+    """With other sizes, ceil as along those; else few terms, and coefficients that are short to write."""
     atom, found = fitting
-    return (*_length(found), repr(atom))
-
-
-def _length(found: Combination) -> tuple[int, int]:
-    """Few terms come first, then coefficients that are short to write."""
-    return len(found), sum(len(str(c)) for c in found.values())
+    by_size = bool(atom.bound.names)
+    terms = 0 if by_size else len(found)
+    return not by_size, by_size and atom.kind != "ceil", terms, sum(len(str(c)) for c in found.values()), repr(atom)
 
 
 def _spread(there: Sequence[int], many: int, known: Sequence[int]) -> list[int]:

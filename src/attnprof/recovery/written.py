@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product as every
 
-from sympy import Add, And, Eq, Expr, Gt, Integer, Le, Min, true
+from sympy import Add, And, Eq, Expr, Gt, Integer, Le, Min, ceiling, true
 from sympy.logic.boolalg import Boolean
 
 from attnprof.analytic.symbols import symbol
@@ -55,7 +55,7 @@ def _follows(one: Atom, other: Atom) -> bool:
 
 
 def _minima(steps: Sequence[Atom], above: set[Atom]) -> dict[Expr, Expr]:
-    """What min(T, w) is where it is known whether T is above w."""
+    """What min(T, w) is where it is known whether T is above w; and ceil(T / w), which is 1 where it is not."""
     found: dict[Expr, Expr] = {}
     for step in steps:
         x, bound = symbol(step.name), step.bound.expression - step.bound.offset
@@ -63,6 +63,7 @@ def _minima(steps: Sequence[Atom], above: set[Atom]) -> dict[Expr, Expr]:
             found[Min(x, bound)] = bound
         elif step not in above and step.bound.offset <= 0:
             found[Min(x, bound)] = x
+            found[ceiling(x / bound)] = Integer(1)
     return found
 
 
