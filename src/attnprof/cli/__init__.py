@@ -30,7 +30,8 @@ from attnprof.reports.text import printable
 app = typer.Typer(
     name="attnprof",
     help="Exact FLOPs and bytes of any PyTorch module, per op, per layer, per phase.",
-    epilog="Exit codes: 0 done; 1 the model raised; 2 something to correct; 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 the model raised; 2 something to correct; 130 interrupted; 141 the reader of the "
+    "output left.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

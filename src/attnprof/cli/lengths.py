@@ -24,13 +24,13 @@ def parse_lengths(text: str, option: str = "--seq") -> list[int]:
                 )
             found += _between(found[-2], found[-1], int(last), text, option)
         elif not word.isdecimal() or int(word) < 1:
-            raise AttnprofError(f"{option} '{text}': a length must be a whole number above zero, not {word!r}.")
+            raise AttnprofError(f"{option} '{text}': each size must be a whole number above zero, not {word!r}.")
         else:
             found.append(int(word))
     if len(set(found)) > _MOST:
         raise AttnprofError(f"{option} '{text}': at most {_MOST} lengths are compared, not {len(set(found)):,}.")
     if max(found) > LONGEST:
-        raise AttnprofError(f"{option} '{text}': a length can be at most {LONGEST}, not {max(found)}.")
+        raise AttnprofError(f"{option} '{text}': a size can be at most {LONGEST}, not {max(found)}.")
     return sorted(set(found))
 
 
