@@ -282,6 +282,11 @@ def test_report_needs_no_torch(attnprof, folder: Path) -> None:
     assert done.stderr.strip() == "False"
 
 
+def test_python_runs_it_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "attnprof", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == "attnprof"
+
+
 COMMAND = [sys.executable, "-c", "from attnprof.cli import main; main()"]
 
 
