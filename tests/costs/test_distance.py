@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -95,9 +96,12 @@ def test_cdist_of_large_sets_is_a_product() -> None:
 def test_gradients_of_distances() -> None:
     n, r, m = 3, 4, 5
     x = torch.randn(n, m, requires_grad=True)
-    found = cost(lambda: torch.cdist(x, torch.randn(r, m)).sum().backward(), "aten._cdist_backward")
+    op = only_op(lambda: torch.cdist(x, torch.randn(r, m)).sum().backward(), "aten._cdist_backward")
+    found = price(op).cost
     # each pair: g / d once, subtract and multiply per feature; each of n m sums has r parts
     assert found.vector_flops == n * r * (1 + 2 * m) + n * m * (r - 1)
+    (_, given), *rest = op.args
+    assert all(price(replace(op, args=((name, given), *rest))).cost == found for name in ("grad", "grad_output"))
     pairs = n * (n - 1) // 2
     found = cost(lambda: torch.pdist(x).sum().backward(), "aten._pdist_backward")
     assert found.vector_flops == pairs * (1 + 2 * m) + pairs * m + n * m * (n - 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from attnprof.core.signature import OpSignature
+from attnprof.core.tensor import TensorMeta
 from attnprof.core.work import Work
 from attnprof.costs.registry import cost
 
@@ -54,7 +55,7 @@ def cdist_forward(op: OpSignature) -> Work:
 @cost("aten._cdist_backward")
 def cdist_backward(op: OpSignature) -> Work:
     """The gradient of x1: each pair's part, and the sum of R parts for each of the P points, R - 1 additions."""
-    grad, x, p = op.tensor("grad"), op.tensor("x1"), op.number("p", 2)
+    grad, x, p = _grad(op), op.tensor("x1"), op.number("p", 2)
     parts = grad.numel * x.shape[-1]  # every pair has a part for every feature
     sums = 0 if p == 0 else max(0, parts - op.out.numel)
     return Work(vector=grad.numel * _gradient_per_pair(p, x.shape[-1]) + sums)
@@ -70,7 +71,12 @@ def pdist_forward(op: OpSignature) -> Work:
 def pdist_backward(op: OpSignature) -> Work:
     """A pair's part is added to one point and subtracted from the other: n - 1 parts a point, n - 2 additions,
     and a negation for each pair and feature."""
-    grad, x, p = op.tensor("grad"), op.tensor("self"), op.number("p", 2)
+    grad, x, p = _grad(op), op.tensor("self"), op.number("p", 2)
     parts = grad.numel * x.shape[-1]
     sums = 0 if p == 0 else parts + max(0, 2 * parts - x.numel)
     return Work(vector=grad.numel * _gradient_per_pair(p, x.shape[-1]) + sums)
+
+
+def _grad(op: OpSignature) -> TensorMeta:
+    """The gradient of the distances, which has another name since PyTorch 2.15."""
+    return op.tensor("grad" if "grad" in op else "grad_output")

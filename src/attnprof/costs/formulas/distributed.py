@@ -61,6 +61,7 @@ movement(
         "_dtensor.shard_dim_alltoall",
         "fsdp.all_gather_copy_in",
         "fsdp.chunk_cat",
+        "fsdp.chunk_cat_mixed_dtype",  # since PyTorch 2.15
         "fsdp.copy_",
         "fsdp.split_with_sizes_copy",
     )
