@@ -44,6 +44,7 @@ FACES = {
 for face, packages in FACES.items():
     TABLE[face] = (BELOW_API | {"api", "testing", "__init__"}, packages)
 TABLE["__init__"] = (BELOW_API | {"api", "testing"}, set())
+TABLE["__main__"] = ({"cli"}, set())
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
