@@ -1,4 +1,6 @@
-"""What a call of the model is known by: two calls with the same key are taken to do the same work."""
+"""What a call of the model is known by: two with the same key, of a model in the same state (see
+:mod:`model_state`), are taken to do the same work.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from attnprof.capture.carried import carried
 from attnprof.capture.signatures import PLAIN
@@ -21,67 +22,27 @@ _VALUES = (
     bool, int, str, bytes, type(None), torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format,
     Enum, type, range, BuiltinFunctionType,
 )  # fmt: skip
+#: The key of every call in ``torch.jit.trace``, where asking a tensor would be traced as well.
+TRACED = "traced"
 #: Those that autocast can be on for.
 _DEVICES = ("cpu", *([torch._C._get_accelerator().type] if torch.accelerator.is_available() else []))
-_PARAMETER = {nn.Parameter}
-_is_traced = torch._C._get_tracing_state
-_saved_hooks = torch._C._autograd._top_saved_tensors_default_hooks
-_transforms = torch._C._functorch.peek_interpreter_stack
+# By names of their own: after a step nothing is in a cache, and each look into ``torch`` is slow.
+_STRIDED = torch.strided
+_is_traced, _transforms = torch._C._get_tracing_state, torch._C._functorch.peek_interpreter_stack
+_with_grad, _for_inference = torch.is_grad_enabled, torch.is_inference_mode_enabled
+_is_any_autocast, _saved_hooks = torch._C._is_any_autocast_enabled, torch._C._autograd._top_saved_tensors_default_hooks
 
 
-class Flags:
-    """What a program may switch in a model between two calls: its modules' modes, which weights are frozen, which
-    have a gradient that the next one is added to; and what it may replace: modules, parameters, hooks.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[Hashable, int] = {}
-
-    def key(self, model: nn.Module) -> int:
-        """Equal when nothing was switched or replaced by something of another size or kind."""
-        modules, seen = [model], set()
-        with torch._C.DisableTorchFunction():
-            for module in modules:  # which grows
-                children = module._modules
-                if children and id(children) not in seen:
-                    seen.add(id(children))
-                    modules += [child for child in children.values() if child is not None]
-            parameters = [p for module in modules for p in module._parameters.values() if p is not None]
-            if {p.__class__ for p in parameters} <= _PARAMETER:
-                flags = [p.requires_grad + 2 * (p.grad is None) for p in parameters]
-                sizes: list[Any] = [p.nbytes for p in parameters]
-            else:
-                flags, sizes = [], [_any_kind(p) for p in parameters]
-        modes = [module.training for module in modules]
-        kinds = [module.__class__ for module in modules]
-        hooked = [m for m in modules if m._forward_hooks or m._forward_pre_hooks]
-        hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in hooked]
-        key = tuple(modes), tuple(kinds), tuple(hooks), tuple(flags), tuple(sizes)
-        number = self._known.get(key)
-        if number is None:
-            number = self._known[key] = len(self._known)
-        return number
-
-
-def _any_kind(parameter: Tensor) -> Hashable:
-    """Also of a lazy one, a subclass, or what ``functional_call`` put in the place of a parameter."""
-    if is_lazy(parameter):
-        return type(parameter)
-    has_gradient = parameter.is_leaf and parameter.grad is not None
-    return type(parameter), parameter.requires_grad, has_gradient, parameter.shape, parameter.dtype
-
-
-def key_of(flags: Flags, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hashable:
+def key_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hashable:
     """The tensors of a call, by shape, dtype, device and whether they need a gradient, its values, and its modes."""
     if _is_traced():
-        return "traced"
+        return TRACED
     return (
         tuple(map(_key, args)),
         tuple([(name, _key(value)) for name, value in kwargs.items()]) if kwargs else (),
-        flags.key(model),
-        torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
-        _autocast() if torch._C._is_any_autocast_enabled() else None,
+        _with_grad(),
+        _for_inference(),
+        _autocast() if _is_any_autocast() else None,
         None if _saved_hooks(False) is None else True,
         None if _transforms() is None else _transformed(args, kwargs),
     )
@@ -107,7 +68,7 @@ def _texts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
 def _key(value: Any) -> Hashable:
     kind: type = value.__class__
     if kind in PLAIN:
-        if value.is_nested or value.layout is not torch.strided:
+        if value.is_nested or value.layout is not _STRIDED:
             return _sizes(value), value.dtype, value.device, value.requires_grad
         return value.shape, value.dtype, value.device, value.requires_grad
     if isinstance(value, _VALUES):

@@ -19,7 +19,7 @@ class Times:
     """Durations as they come, of which at most a sample is kept: every one, then every second, every fourth, ..."""
 
     def __init__(self) -> None:
-        self.count = self.total_ns = 0
+        self.count = self.total_ns = self.shortest_ns = 0
         self._sample: list[int] = []
         self._stride = 1
 
@@ -29,6 +29,8 @@ class Times:
             if len(self._sample) > SAMPLE:
                 self._stride *= 2
                 del self._sample[1::2]
+        if ns < self.shortest_ns or not self.count:
+            self.shortest_ns = ns
         self.count += 1
         self.total_ns += ns
 

@@ -11,29 +11,26 @@ next steps are counted until one of them goes it; the first is then taken to hav
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from attnprof.capture.call_keys import Flags, key_of, label_of
+from attnprof.capture.call_keys import TRACED, key_of, label_of
 from attnprof.capture.clocks import clock_for
 from attnprof.capture.interception import Interception
+from attnprof.capture.model_state import ModelState
 from attnprof.capture.optimizer_keys import OptimizerKeys
+from attnprof.capture.running_step import RunningStep
 from attnprof.capture.switching import is_inside_compiled
-from attnprof.capture.ways import CALL, END, FAILED, Piece, Way, Ways
+from attnprof.capture.track import Track
+from attnprof.capture.ways import CALL, END, FAILED, Way, Ways
 from attnprof.core.timing import StepKind, Timing
 
 if TYPE_CHECKING:
     from attnprof.capture.recorder import Recorder
-
-#: The calls of one segment that are told from those of another: more is a program that marks no steps.
-LONGEST = 100_000
-_number = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 
 
 class Stepping:
@@ -45,29 +42,27 @@ class Stepping:
         self.recount_every = recount_every
         self._interception = Interception(model, self._called, self._failed)
         self._clock = clock_for(model)
-        self._flags = Flags()
-        self._optimizers = OptimizerKeys()
+        self._state = ModelState(self._was_late)
+        self._optimizers = OptimizerKeys(self._was_late)
         self._keys: dict[Hashable, int] = {}
+        self._of_optimizers: set[int] = set()  # the keys of their steps
         self._labels: list[str] = []
         self.ways = Ways()
         self.steps = 0
         self.latest: Way | None = None  # of the last step that was timed
+        self._step_ns = 0  # how long the shortest like that took, once it is known
         # The step that is running
-        self._way = self.ways.start
-        self._segment: list[int] = []  # the one that is running
-        self._is_optimizers = False  # it is a step of an optimizer
+        self._running = RunningStep(recorder, self.ways)
         self._called_model = False
         self._made_state = False
         self._first_of_all = True
         self._asked = False  # to be counted, whatever it is
         self._began_bare = False
-        self._at = 0  # the op calls before the piece that is being counted
-        self._any_bare = False  # some segment of it ran bare
         self._cut_short = False  # while it ran bare
         self.each_by_itself = False  # the program names its steps, to see them apart
-        self._first_node = 0  # autograd's number of the first node that the segment can have made
         self._elsewhere = 0  # calls of the model in other threads while nothing was counted
         self._threads = False  # another thread has called the model
+        self._late = False  # a switch in the model or an optimizer may have been seen late
         self._missed = 0  # steps that did not call the model itself, while nothing was counted
         self._untold = False  # a step did not call the model itself: no step can be told from another
 
@@ -79,15 +74,17 @@ class Stepping:
         self._first_of_all = True
         self._began_bare = self._asked = False
         self._restart()
-        self._at = self._recorder.op_calls()
+        self._running.count_from_here()
 
     def close(self, *, failed: bool) -> None:
         """It ends. A step that no ``prof.step()`` ended is a step too, but not a timed one."""
         self._interception.close()
-        if not self.steps or not (self._segment or self._way is not self.ways.start):
+        self._state.forget()
+        self._running.leave_track()
+        if not self.steps or not self._running.has_begun:
             return
         if not failed:
-            self._book()
+            self._running.end()
         elif self._recorder.is_suspended:
             self._cut_short = True
 
@@ -98,18 +95,22 @@ class Stepping:
             self._clock.end()
         if not self._called_model:
             self._interception.open()  # it may have been compiled in this step
-        way = self._book()
+        way = self._running.end()
         if timed:
             way.tokens += tokens
             way.samples += samples
             self._clock.tell(way.times.add)
-            self.latest = way
+            self.latest, self._step_ns = way, way.times.shortest_ns
         self.steps += 1
+        due = self.recount_every is not None and way.since + 1 >= self.recount_every
+        if self._running.track and self._called_model and not (due or self.each_by_itself or self._threads):
+            self._called_model = False  # the step was as the one before, and nothing else has changed
+            self._clock.begin()
+            return
         if not (self._called_model or self._first_of_all):
             self._untold = True
             self._missed += self._began_bare
         self._first_of_all = False
-        due = self.recount_every is not None and way.since + 1 >= self.recount_every
         self._asked = self._made_state or due or self._untold or self.each_by_itself or self._threads
         self._asked |= self.ways.searching
         self._restart()
@@ -117,22 +118,15 @@ class Stepping:
         self._began_bare = not wanted and (timed or self._recorder.is_suspended or self._recorder.can_suspend())
         if self._began_bare:
             self._recorder.suspend()
+            self._running.track = Track.of(way, self.ways.lead_of(way)) if timed else None
             self._clock.begin()
         else:
             self._recorder.resume()
-            self._at = self._recorder.op_calls()
-
-    def _book(self) -> Way:
-        """Put down the step that ends; it is a counted one if all of it was, from its first call on."""
-        self._end_segment(END)
-        self.ways.ended(self._way, counted=not self._any_bare)
-        return self._way
+            self._running.count_from_here()
 
     def _restart(self) -> None:
-        self._way = self.ways.start
-        self._is_optimizers = self._made_state = self._called_model = self._any_bare = False
-        self._segment.clear()
-        self._first_node = _number()
+        self._made_state = self._called_model = False
+        self._running.restart()
 
     # What a step calls
 
@@ -143,79 +137,63 @@ class Stepping:
             self._elsewhere += self._recorder.is_suspended
             return
         self._called_model = True
-        key = key_of(self._flags, model, args, kwargs)
+        call = key_of(args, kwargs)
+        step_ns = self._step_ns if self._recorder.is_suspended else 0
+        key = call, 0 if call is TRACED else self._state.number(model, step_ns)
         number = self._keys.get(key)
         if number is None:
             number = self._new(key, label_of(args, kwargs))
-        if self._is_optimizers or not self._segment:
-            self._begin_segment(number, CALL, is_optimizers=False)
-        elif len(self._segment) < LONGEST:
-            self._segment.append(number)
+        running = self._running
+        if running.is_on_track(number):
+            return
+        if not running.segment or running.segment[0] in self._of_optimizers:
+            self._begin_segment(number, CALL)
+        else:
+            running.goes_on(number)
 
     def _failed(self) -> None:
         """An exception ended a call: it did not do what others like it do."""
-        if threading.get_ident() == self._thread and self._segment and len(self._segment) < LONGEST:
-            self._segment.append(FAILED)
+        if threading.get_ident() == self._thread:
+            self._running.leave_track()
+            if self._running.segment:
+                self._running.goes_on(FAILED)
 
     def optimizer_begins(self, optimizer: Optimizer) -> None:
         """An optimizer's step begins."""
         if threading.get_ident() != self._thread:
             return
-        key = which, _ = self._optimizers.key(optimizer)
-        label = f"{type(optimizer).__name__}.step()"
-        numbers = [self._keys.get(one) for one in (key, which)]
-        number, then = (self._new(k, label) if n is None else n for k, n in zip((key, which), numbers, strict=True))
-        self._begin_segment(number, then, is_optimizers=True)
+        which, key = self._optimizers.key(optimizer, self._step_ns if self._recorder.is_suspended else 0)
+        number, then = self._keys.get(key), self._keys.get(which)
+        if number is None or then is None:
+            label = f"{type(optimizer).__name__}.step()"
+            number, then = (self._new(k, label) if n is None else n for k, n in ((key, number), (which, then)))
+            self._of_optimizers.add(number)
+        if not self._running.is_on_track(number):
+            self._begin_segment(number, then)
 
     def optimizer_ended(self, had_state: bool, has_state: bool) -> None:
         """It ended, and was counted."""
         self._made_state |= has_state and not had_state
 
-    def _begin_segment(self, number: int, kind: int, *, is_optimizers: bool) -> None:
+    def _begin_segment(self, number: int, kind: int) -> None:
         """Here it is seen whether what comes needs counting. ``kind`` is which optimizer it is, or a call."""
-        recorder, ways = self._recorder, self.ways
-        first = self._way is ways.start and not self._segment
+        recorder, running = self._recorder, self._running
+        first = not running.has_begun
         if first:
-            self._end_lead(number)
+            running.end_lead(number, is_any=not self._first_of_all)
         else:
-            self._end_segment(kind)
-        known = number in self._way.firsts
+            running.end_segment(kind)
+        known = number in running.way.firsts
         if recorder.is_suspended:
             if not known and not is_inside_compiled():
                 recorder.resume()
-                self._at = recorder.op_calls()
+                running.count_from_here()
         elif first and known and not self._asked and self.steps and recorder.can_suspend() and not is_inside_compiled():
             recorder.suspend()
-        self._segment.append(number)
-        self._is_optimizers = is_optimizers
-        self._first_node = _number()
+        running.begin_segment(number)
 
-    def _end_lead(self, number: int) -> None:
-        if self._recorder.is_suspended:
-            self.ways.unled(number)
-        else:
-            lead = self._cut()
-            if not self._first_of_all:
-                self.ways.led(number, lead)
-
-    def _end_segment(self, then: int) -> None:
-        """``then`` is what begins: a step of an optimizer, a call of the model, or the next step."""
-        recorder, segment = self._recorder, tuple(self._segment)
-        self._segment.clear()
-        nodes = None if _has_compiled() else _number() - self._first_node
-        if recorder.is_suspended:
-            self._any_bare = True
-            self._way = self.ways.reused(self._way, (segment, then, nodes))
-        else:
-            events, known = recorder.events_of_thread(), recorder.signatures.known
-            self._way = self.ways.counted(self._way, (segment, then, nodes), self._cut(), events, known)
-
-    def _cut(self) -> Piece:
-        """What was counted since the last cut."""
-        piece = Piece(self._at, self._recorder.op_calls(), self._recorder.take_calls())
-        self.ways.pieces.append(piece)
-        self._at = piece.stop
-        return piece
+    def _was_late(self) -> None:
+        self._late = True
 
     def _new(self, key: Hashable, label: str) -> int:
         self._labels.append(label)
@@ -223,6 +201,11 @@ class Stepping:
         return self._keys[key]
 
     # Afterwards
+
+    def settle(self) -> None:
+        """A report is to have what the step that is running has gone so far."""
+        if threading.get_ident() == self._thread:
+            self._running.leave_track()
 
     def timing(self) -> Timing | None:
         """The steps by kind; None where none was marked."""
@@ -239,7 +222,12 @@ class Stepping:
 
     def recount(self) -> None:
         """What was counted holds for the steps so far, and not for those to come."""
+        self._running.leave_track()
+        if self._running.has_begun:
+            self._running.end_segment(END)
         self.ways.forget()
+        self._state.begin_anew()
+        self._optimizers.begin_anew()
         self._restart()
         self.latest = None
 
@@ -248,6 +236,12 @@ class Stepping:
         found = self.ways.notes(self._labels)
         if self._cut_short:
             found.append("The step that an exception ended ran bare: it is not in the totals.")
+        if self._late:
+            found.append(
+                "Something was switched or replaced in a small part of the model, or of an optimizer, and may have "
+                "been seen some steps late: up to then a sixteenth of them was looked at in each step, to save time. "
+                "Those steps are taken to have cost what they did before; recount_every=1 counts every one."
+            )
         if self._elsewhere:
             calls = "1 call" if self._elsewhere == 1 else f"{self._elsewhere:,} calls"
             found.append(f"{calls} of the model in another thread came while nothing was counted: not in the totals.")
@@ -260,9 +254,3 @@ class Stepping:
                 "forward, or compiled code with it inside), and cannot be told apart. Give profile() what is called."
             )
         return found
-
-
-def _has_compiled() -> bool:
-    """Whether anything was compiled in this process: such code makes other nodes than it does while counted."""
-    frames = sys.modules.get("torch._dynamo.convert_frame")
-    return frames is not None and frames.FRAME_COUNTER > 0

@@ -198,6 +198,11 @@ class Ways:
         else:
             lead.times += 1
 
+    def lead_of(self, way: Way) -> Piece | None:
+        """That of the steps that go a way; None where it is not known."""
+        numbers = way.numbers
+        return self._leads.get(numbers[0]) if numbers else None
+
     def _is_sought(self, first: int) -> bool:
         """Whether the lead of steps with this first call is known, or was looked for."""
         return first in self._leads or first in self._given_up

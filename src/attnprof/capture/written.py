@@ -22,6 +22,7 @@ def trace_of(recorder: Recorder) -> Trace:
             mode.drop_half_an_event()
     every = [(mode.calls, mode.attribution.ran, 1) for mode in modes]
     if stepping is not None:
+        stepping.settle()
         every += [(piece.calls, modes[0].attribution.ran, 1 + piece.times) for piece in stepping.ways.pieces]
     calls.write(every, modules.records)
     trace = Trace(
