@@ -1,10 +1,10 @@
 """What a training loop costs under attnprof once its steps are known: forward, backward, AdamW, on one thread.
 
 The model is overhead-bound: a 12-layer d=64 GPT, batch 1, T=16, that of capture_overhead.py. Two equal ones, with an
-optimizer each, take turns of five steps in one process: the first bare, the second inside
-``with attnprof.profile(model)`` with ``prof.step()`` at each step's end. What counts is what a turn takes more than the
-one before it, in time of the thread itself: other work on the machine counts less that way. Then the two change places,
-as memory is not the same to both; a round is the mean of the two. "bare again" is what chance makes of nothing.
+optimizer each, take steps in turns in one process: the first bare, the second inside ``with attnprof.profile(model)``
+with ``prof.step()`` at each step's end. What counts is what a step takes more than the one before it, in time of the
+thread itself: other work on the machine counts less that way. Then the two change places, as memory is not the same to
+both; a round is the mean of the two. "bare again" is what chance makes of nothing.
 
     python benchmarks/steady_state.py [--rounds 10] [--steps 200]
 """
@@ -26,8 +26,6 @@ import attnprof
 
 #: Steps after which every kind of step is known, and the state of the model is looked at by samples.
 WARM_UP = 40
-#: Steps of one before it is the other's turn.
-TURN = 5
 
 Step = Callable[[], object]
 
@@ -59,9 +57,9 @@ def in_turns(bare: Step, ours: Step, steps: int) -> tuple[float, float]:
     took, more = [], []
     for _ in range(WARM_UP):
         ours()
-    for _ in range(steps // TURN):
-        took.append(block(bare, TURN))
-        more.append(block(ours, TURN) - took[-1])
+    for _ in range(steps):
+        took.append(block(bare, 1))
+        more.append(block(ours, 1) - took[-1])
     fifth = len(more) // 5
     return statistics.median(took), statistics.mean(sorted(more)[fifth : len(more) - fifth])
 

@@ -45,7 +45,7 @@ class RunningStep:
     # On the track of the one before
 
     def is_on_track(self, number: int) -> bool:
-        """Whether this call, optimizer's step or end is what came next in the step before; else it leaves the track."""
+        """Whether this call or optimizer's step is what came next in the step before; else it leaves the track."""
         if self.track is None:
             return False
         if self.track.goes_on(number):
@@ -102,12 +102,15 @@ class RunningStep:
     def end(self) -> Way:
         """The way that it went; a counted one if all of it was, from its first call on."""
         track = self.track
-        if track is not None and self.is_on_track(END):
+        if track is not None and track.goes_on(END):
             for piece in track.pieces:
                 piece.times += 1
-            self._ways.ended(track.way, counted=False)
+            way = track.way
+            way.reused += 1
+            way.since += 1
             track.restart()
-            return track.way
+            return way
+        self.leave_track()
         self.end_segment(END)
         self._ways.ended(self.way, counted=not self._any_bare)
         return self.way

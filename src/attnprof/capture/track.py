@@ -26,7 +26,7 @@ class Track:
             self._events += [(segment[0], before), *((number, _WITHIN) for number in segment[1:])]
             before = nodes
         self._events.append((END, before))
-        self.restart()
+        self._at = self._first_node = 0
 
     @classmethod
     def of(cls, way: Way, lead: Piece | None) -> Track | None:
@@ -39,7 +39,7 @@ class Track:
 
     def restart(self) -> None:
         """A step begins."""
-        self._at, self._first_node = 0, number_of_nodes()
+        self._at = 0
 
     def goes_on(self, number: int) -> bool:
         """An event of a step, by number, or its end: whether it is what comes next here, after as many nodes."""
@@ -63,4 +63,4 @@ class Track:
                 break
             ended.append(stretch)
             del numbers[: len(stretch[0])]
-        return ended, numbers, self._first_node
+        return ended, numbers, self._first_node if numbers else number_of_nodes()
