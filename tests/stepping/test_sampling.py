@@ -6,7 +6,7 @@ import gc
 import random
 import time
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import pytest
 import torch
@@ -155,20 +155,31 @@ ROWS = 3
 OF_A_WEIGHT = 2 * ROWS * 4 * 4
 
 
-def trained(steps: int, switched: dict[int, slice], pause: float = 0.0) -> attnprof.Report:
-    """Before some steps, a part of the layers is frozen."""
-    model = Deep()
-    optimizer = torch.optim.SGD(model.parameters())
+Change = Callable[[nn.Module], object]
+
+
+def trained(
+    model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, before: dict[int, Change], pause: float = 0.0
+) -> attnprof.Report:
+    """Before some steps, something is done to the model."""
     with attnprof.profile(model) as prof:
         for step in range(steps):
-            for layer in model.layers[switched.get(step, slice(0))]:
-                layer.requires_grad_(False)  # type: ignore[union-attr]
+            before.get(step, lambda _: None)(model)
             model(torch.ones(ROWS, 4, requires_grad=True)).sum().backward()
             optimizer.step()
-            optimizer.zero_grad()
+            model.zero_grad()
             time.sleep(pause)
             prof.step()
     return prof.report()
+
+
+def deep(steps: int, before: dict[int, Change], pause: float = 0.0) -> attnprof.Report:
+    model = Deep()
+    return trained(model, torch.optim.SGD(model.parameters()), steps, before, pause)
+
+
+def frozen(layers: slice) -> Change:
+    return lambda model: [layer.requires_grad_(False) for layer in model.layers[layers]]  # type: ignore[union-attr,index]
 
 
 def without_freezing(steps: int) -> int:
@@ -181,7 +192,7 @@ def said_late(report: attnprof.Report) -> bool:
 
 
 def test_a_frozen_half_is_seen_at_once() -> None:
-    report = trained(100, {60: slice(0, 20)})
+    report = deep(100, {60: frozen(slice(0, 20))})
     assert report.total.matmul_flops == without_freezing(100) - 40 * 20 * OF_A_WEIGHT
     assert report.notes == []
     assert report.pace is not None
@@ -189,7 +200,7 @@ def test_a_frozen_half_is_seen_at_once() -> None:
 
 
 def test_one_frozen_layer_may_be_seen_late_and_that_is_said() -> None:
-    report = trained(150, {70: slice(11, 12)})
+    report = deep(150, {70: frozen(slice(11, 12))})
     late, rest = divmod(report.total.matmul_flops - (without_freezing(150) - 80 * OF_A_WEIGHT), OF_A_WEIGHT)
     assert rest == 0
     assert 0 <= late < ALL_TURNS
@@ -230,22 +241,14 @@ def test_a_frozen_model_is_seen_at_once(kind: type[nn.Module], groups: int) -> N
     weights = list(model.parameters())
     each = len(weights) // groups
     optimizer = torch.optim.SGD([{"params": weights[at : at + each]} for at in range(0, len(weights), each)])
-    with attnprof.profile(model) as prof:
-        for step in range(70):
-            if step == 50:
-                for weight in weights[len(weights) // LAYERS :]:
-                    weight.requires_grad_(False)
-            model(torch.ones(ROWS, 4, requires_grad=True)).sum().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            prof.step()
-    report = prof.report()
+    frozen_weights = weights[len(weights) // LAYERS :]
+    report = trained(model, optimizer, 70, {50: lambda _: [weight.requires_grad_(False) for weight in frozen_weights]})
     assert report.total.matmul_flops == without_freezing(70) - 20 * (LAYERS - 1) * OF_A_WEIGHT
     assert report.notes == []
 
 
 def test_in_the_first_steps_it_is_seen_at_once() -> None:
-    report = trained(60, {20: slice(11, 12)})
+    report = deep(60, {20: frozen(slice(11, 12))})
     assert report.total.matmul_flops == without_freezing(60) - 40 * OF_A_WEIGHT
     assert report.notes == []
 
@@ -253,26 +256,18 @@ def test_in_the_first_steps_it_is_seen_at_once() -> None:
 @pytest.mark.slow
 def test_in_long_steps_it_is_seen_at_once() -> None:
     """A whole look, of about a hundred microseconds, is little beside a step of 50 ms."""
-    report = trained(90, {70: slice(11, 12)}, pause=0.05)
+    report = deep(90, {70: frozen(slice(11, 12))}, pause=0.05)
     assert report.total.matmul_flops == without_freezing(90) - 20 * OF_A_WEIGHT
     assert report.notes == []
 
 
 def test_a_replaced_layer_is_looked_at_from_then_on() -> None:
     """One of the same kind and size changes nothing; that it is frozen later is seen, in a few steps."""
-    model = Deep()
-    optimizer = torch.optim.SGD(model.parameters())
-    with attnprof.profile(model) as prof:
-        for step in range(200):
-            if step == 60:
-                model.layers[11] = nn.Linear(4, 4)
-            if step == 120:
-                model.layers[11].requires_grad_(False)
-            model(torch.ones(ROWS, 4, requires_grad=True)).sum().backward()
-            optimizer.step()
-            model.zero_grad()
-            prof.step()
-    report = prof.report()
+
+    def replaced(model: nn.Module) -> None:
+        model.layers[11] = nn.Linear(4, 4)  # type: ignore[index,operator]
+
+    report = deep(200, {60: replaced, 120: frozen(slice(11, 12))})
     late, rest = divmod(report.total.matmul_flops - (without_freezing(200) - 80 * OF_A_WEIGHT), OF_A_WEIGHT)
     assert rest == 0
     assert 0 <= late < ALL_TURNS

@@ -84,8 +84,7 @@ class Profile:
         """
         if type(tokens) is not int or type(samples) is not int or tokens < 0 or samples < 0:
             raise AttnprofError(f"step(tokens={tokens!r}, samples={samples!r}): both are whole numbers, 0 or more.")
-        recorder = self._recorder or self._running("step")
-        recorder.step(label, tokens=tokens, samples=samples)
+        self._running("step").step(label, tokens=tokens, samples=samples)
 
     def recount(self) -> None:
         """Count the step that comes next, and those like it anew: something that no call shows has changed.

@@ -105,11 +105,9 @@ class RunningStep:
         if track is not None and track.goes_on(END):
             for piece in track.pieces:
                 piece.times += 1
-            way = track.way
-            way.reused += 1
-            way.since += 1
+            self._ways.ended(track.way, counted=False)
             track.restart()
-            return way
+            return track.way
         self.leave_track()
         self.end_segment(END)
         self._ways.ended(self.way, counted=not self._any_bare)
